@@ -1,0 +1,56 @@
+r"""From a network to a denoiser: the three choices at a network's two ends.
+
+    input_scale     x_t         -> what the network sees        (EDM's c_in)
+    conditioning    level       -> what it is told              (EDM's c_noise)
+    parametrization its output  -> Prediction(x0, eps)          (EDM's c_skip, c_out)
+
+Together they are what EDM calls preconditioning (Karras et al. 2022, section 5). Training uses
+`Preconditioner.output`, sampling `Preconditioner.denoise`; both go through the same lines.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
+
+from noise_sched.diffusion.conditioning import Conditioning
+from noise_sched.diffusion.input_scale import InputScale
+from noise_sched.diffusion.parametrization import Parametrization, Prediction
+from noise_sched.diffusion.process import Images, NoiseLevel
+
+Memory: TypeAlias = Any  # a pytree that travels from step to step: RIN's latents, () for a U-Net
+Network: TypeAlias = Callable[[Images, Float[Array, "batch"], Memory], tuple[Images, Memory]]
+Denoise: TypeAlias = Callable[[Images, NoiseLevel, Memory], tuple[Prediction, Memory]]
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Preconditioner:
+    """The meaning of a network's input, condition and output.
+
+    Attributes:
+      parametrization: what its output is.
+      input_scale: what multiplies its input.
+      conditioning: what it is told of the noise level.
+    """
+
+    parametrization: Parametrization
+    input_scale: InputScale
+    conditioning: Conditioning
+
+    def output(
+        self, network: Network, x: Images, level: NoiseLevel, memory: Memory
+    ) -> tuple[Images, Memory]:
+        """The network's raw output at `x` [batch, ...] and `level` [batch]."""
+        return network(self.input_scale(level, x), self.conditioning(level), memory)
+
+    def denoise(self, network: Network) -> Denoise:
+        """The denoiser (x, level, memory) -> (Prediction, memory) of a network."""
+
+        def denoise(x: Images, level: NoiseLevel, memory: Memory) -> tuple[Prediction, Memory]:
+            out, memory = self.output(network, x, level, memory)
+            return self.parametrization.to_prediction(level, x, out), memory
+
+        return denoise

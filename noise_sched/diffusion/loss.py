@@ -1,0 +1,115 @@
+r"""The training loss, for any mix of choices.
+
+    t ~ U[0, 1),  eps ~ N(0, I),  x_t = alpha x0 + sigma eps
+    (1)  loss = mean over the batch of  weight(level) * mean |target - output|^2    in `space`
+
+`space` is a parametrization and need not be the network's own: with another one, the output goes
+through `Prediction`. Where it is the network's own, no conversion happens, so nothing is ever divided
+by an alpha or a sigma that is zero.
+
+Latent self-conditioning (Jabri et al. 2022, arXiv 2212.11972, section 3.2): a first pass with empty
+memory and the same x_t gives the memory of the second; no gradient flows through it, and each example
+keeps it with probability `rate`, by masking.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float, Key
+
+from noise_sched.diffusion.denoiser import Memory, Preconditioner
+from noise_sched.diffusion.parametrization import Parametrization
+from noise_sched.diffusion.process import Images, NoiseLevel, diffuse, vp
+from noise_sched.diffusion.schedules import Schedule
+from noise_sched.diffusion.weighting import Weighting
+
+# A network in training: (dropout key, x, noise_cond, memory) -> (out, memory).
+TrainNetwork: TypeAlias = Callable[
+    [Any, Images, Float[Array, "batch"], Memory], tuple[Images, Memory]
+]
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Everything that defines the loss (1).
+
+    Attributes:
+      schedule: the training schedule, t -> logSNR.
+      process: logSNR -> (alpha, sigma).
+      preconditioner: the network's two ends.
+      space: where the error is measured.
+      weight: of each noise level.
+      self_conditioning: probability that an example keeps its first pass's memory; 0 turns the
+        first pass off. RIN: 0.9.
+      clip_x0: clip the predicted x0 to [-1, 1] in the loss, as the reference does when the loss is in
+        x0 or the network predicts x0. Outside the range it has no gradient, hence off by default.
+    """
+
+    schedule: Schedule
+    process: vp
+    preconditioner: Preconditioner
+    space: Parametrization
+    weight: Weighting
+    self_conditioning: float = dataclasses.field(default=0.0, metadata={"static": True})
+    clip_x0: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def loss(
+        self, key: Key[Array, ""], network: TrainNetwork, x0: Images, memory: Memory
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The loss of one batch.
+
+        Args:
+          key: for t, eps, the self-conditioning mask and the network's dropout.
+          network: (dropout key, x, noise_cond, memory) -> (out, memory).
+          x0: images in [-1, 1], [batch, ...].
+          memory: the network's empty memory.
+
+        Returns:
+          The scalar loss and the metrics {"mse": the unweighted error}.
+        """
+        t_key, eps_key, memory_key, first_key, key = jax.random.split(key, 5)
+        t = jax.random.uniform(t_key, x0.shape[:1], x0.dtype)
+        eps = jax.random.normal(eps_key, x0.shape, x0.dtype)
+        level = self.process.level(self.schedule.logsnr(t))
+        x = diffuse(level, x0, eps)
+
+        if self.self_conditioning:
+            first = lambda *args: network(first_key, *args)  # noqa: E731
+            _, found = self.preconditioner.output(first, x, level, memory)
+            memory = _keep_some(memory_key, jax.lax.stop_gradient(found), self.self_conditioning)
+        out, _ = self.preconditioner.output(lambda *args: network(key, *args), x, level, memory)
+
+        errors = self.errors(level, x, out, x0, eps)
+        loss = jnp.mean(self.weight(level) * errors)
+        return loss, {"mse": jnp.mean(errors)}
+
+    def errors(
+        self, level: NoiseLevel, x: Images, out: Images, x0: Images, eps: Images
+    ) -> Float[Array, "batch"]:
+        """Mean squared error of each example's output, in `space`."""
+        target = self.space.target(level, x0, eps)
+        guess = self._in_space(level, x, out)
+        return jnp.mean(jnp.square(target - guess), axis=tuple(range(1, x0.ndim)))
+
+    def _in_space(self, level: NoiseLevel, x: Images, out: Images) -> Images:
+        own = self.preconditioner.parametrization
+        if type(own) is type(self.space) and not self.clip_x0:
+            return out
+        clip = (lambda x0: jnp.clip(x0, -1.0, 1.0)) if self.clip_x0 else (lambda x0: x0)
+        prediction = own.to_prediction(level, x, out, clip)
+        return self.space.target(level, prediction.x0, prediction.eps)
+
+
+def _keep_some(key: Key[Array, ""], memory: Memory, rate: float) -> Memory:
+    """Each example's memory with probability `rate`, else zeros."""
+
+    def mask(leaf):
+        kept = jax.random.bernoulli(key, rate, leaf.shape[:1])
+        return jnp.where(kept.reshape((-1,) + (1,) * (leaf.ndim - 1)), leaf, jnp.zeros_like(leaf))
+
+    return jax.tree.map(mask, memory)

@@ -1,0 +1,31 @@
+"""Checks of hyper-parameters that may be plain numbers or traced arrays.
+
+A hyper-parameter is a pytree leaf, so inside `jit` or `vmap` it is a tracer whose value nobody
+knows. Plain Python numbers, which is what people type, are checked; everything else passes.
+"""
+
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+# A pytree leaf: a number, an array, a tracer, or whatever JAX puts in a leaf's place (a grid of
+# settings makes it [n], `eval_shape` a ShapeDtypeStruct). Shapes are given in the docstrings.
+Leaf: TypeAlias = Any
+
+
+def is_plain(*values: Any) -> bool:
+    """Whether all `values` are plain Python numbers, so that they can be compared now."""
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `ValueError(message)` unless `condition`."""
+    if not condition:
+        raise ValueError(message)
+
+
+def as_float(value: ArrayLike) -> jax.Array:
+    """`value` as an array of its own floating type (Python numbers: the default one)."""
+    return jnp.asarray(value, jnp.result_type(value, float))

@@ -1,0 +1,133 @@
+r"""Sampling: one `lax.scan` over a path of noise levels, whatever the solver.
+
+    levels = process.level(schedule.logsnr(grid(steps)))     noisiest first, [steps + 1]
+    x_T    = sigma_T * unit noise
+    x0     = sample(key, denoise, solver, levels, x_T)
+
+What is returned is the last step's x0 prediction, as published; where the path ends at clean data a
+deterministic solver's final state is the same thing.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float, Key, Shaped
+
+from noise_sched.diffusion.denoiser import Denoise, Memory
+from noise_sched.diffusion.numbers import Leaf, require
+from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.solvers.base import Solver, State
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """Every step of a run.
+
+    Attributes:
+      x: states after each step, [steps, batch, ...].
+      x0: each step's prediction of the clean data, [steps, batch, ...].
+    """
+
+    x: Leaf
+    x0: Leaf
+
+
+def example_keys(key: Key[Array, ""], indices: Shaped[Array, "batch"]) -> Key[Array, "batch"]:
+    """One key per image, a function of (key, its index) alone: batches may be cut anywhere."""
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+
+
+def draw(keys: Key[Array, "batch"], shape: tuple[int, ...], dtype: Any) -> Float[Array, "..."]:
+    """Unit normal noise [batch, *shape], each example's from its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+
+
+def initial_noise(keys: Key[Array, "batch"], level: NoiseLevel, shape: tuple[int, ...]) -> Images:
+    """x_T = sigma_T * unit noise for a scalar `level`: [batch, *shape].
+
+    Its own stream: it is independent of the noise that `sample` draws from the same keys.
+    """
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys)
+    return level.sigma * draw(keys, shape, level.sigma.dtype)
+
+
+def sample(
+    key: Key[Array, ""] | Key[Array, "batch"],
+    denoise: Denoise,
+    solver: Solver,
+    levels: NoiseLevel,
+    x_T: Images,
+    *,
+    memory: Memory = (),
+    noise: Float[Array, "steps batch *event"] | None = None,
+    trajectory: bool = False,
+) -> Images | tuple[Images, Trajectory]:
+    """Runs a solver along a path of noise levels.
+
+    Args:
+      key: one key, or one per example (see `example_keys`), for the solver's fresh noise.
+      denoise: (x, level, memory) -> (Prediction, memory), with level fields of shape [batch].
+      solver: the stepping rule.
+      levels: the path, fields of shape [steps + 1], noisiest first.
+      x_T: the state at levels[0], [batch, ...]; its dtype is the state's.
+      memory: the denoiser's first memory (zeros for RIN's latents).
+      noise: unit normal draws to replay instead of drawing, [steps, batch, ...].
+      trajectory: also return every step.
+
+    Returns:
+      The last step's prediction of x0, [batch, ...]; with `trajectory`, also a `Trajectory`.
+
+    Raises:
+      ValueError: if `levels` is not a path or `noise` does not fit it.
+    """
+    levels = levels.map(jnp.asarray)
+    _check(levels, x_T, noise)
+    steps, batch = levels.alpha.shape[0] - 1, x_T.shape[0]
+    if key.ndim == 0:
+        key = example_keys(key, jnp.arange(batch))
+
+    def fresh_noise(step):
+        if not solver.stochastic:
+            return jnp.zeros_like(x_T)
+        keys = jax.vmap(lambda k: jax.random.fold_in(k, step + 1))(key)
+        return draw(keys, x_T.shape[1:], x_T.dtype)
+
+    def body(carry, step):
+        state, _ = carry
+        index, level, next_level, replayed = step
+        level, next_level = (
+            l.map(lambda f: jnp.broadcast_to(f, (batch,))) for l in (level, next_level)
+        )
+        z = fresh_noise(index) if replayed is None else replayed
+        state, prediction = solver.step(denoise, state, level, next_level, z)
+        kept = Trajectory(state.x, prediction.x0) if trajectory else None
+        return (state, prediction.x0), kept
+
+    start = State(x_T, memory, solver.init(x_T))
+    path = (
+        jnp.arange(steps),
+        levels.map(lambda f: f[:-1]),
+        levels.map(lambda f: f[1:]),
+        noise,
+    )
+    (_, x0), kept = jax.lax.scan(body, (start, jnp.zeros_like(x_T)), path)
+    return (x0, kept) if trajectory else x0
+
+
+def _check(levels: NoiseLevel, x_T: Images, noise) -> None:
+    shape = levels.alpha.shape
+    require(
+        len(shape) == 1 and shape[0] >= 2,
+        f"levels must be a path with fields of shape [steps + 1], got {shape}. Make one with "
+        "process.level(schedule.logsnr(grid(steps))).",
+    )
+    if noise is not None:
+        expected = (shape[0] - 1, *x_T.shape)
+        require(
+            noise.shape == expected,
+            f"noise must have shape [steps, *x_T.shape] = {expected}, got {noise.shape}.",
+        )

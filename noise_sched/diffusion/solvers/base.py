@@ -1,0 +1,64 @@
+"""The seam between `sample` and a solver."""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from noise_sched.diffusion.denoiser import Denoise, Memory
+from noise_sched.diffusion.numbers import Leaf
+from noise_sched.diffusion.parametrization import Prediction
+from noise_sched.diffusion.process import Images, NoiseLevel
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What travels from step to step.
+
+    Attributes:
+      x: the noisy images x_t, [batch, ...].
+      memory: the network's own memory.
+      history: what a multistep solver keeps of earlier steps; () for one-step solvers.
+    """
+
+    x: Leaf
+    memory: Memory = ()
+    history: Any = ()
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """One step of a sampler. It calls the denoiser as often as its order asks.
+
+    `level` and `next_level` have shape [batch] and are never both the same level.
+    """
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether `step` uses its noise."""
+        ...
+
+    def init(self, x: Images) -> Any:
+        """The first history, before any step."""
+        ...
+
+    def step(
+        self,
+        denoise: Denoise,
+        state: State,
+        level: NoiseLevel,
+        next_level: NoiseLevel,
+        noise: Images,
+    ) -> tuple[State, Prediction]:
+        """Returns the state at `next_level` and the step's first prediction.
+
+        `noise` is unit normal of x's shape; solvers that are not stochastic ignore it.
+        """
+        ...
+
+
+def snr_ratio(level: NoiseLevel, next_level: NoiseLevel) -> Leaf:
+    """SNR(level) / SNR(next_level) in [0, 1): 0 from zero SNR and 0 to clean data, both exactly."""
+    return jnp.square((level.alpha * next_level.sigma) / (next_level.alpha * level.sigma))

@@ -1,0 +1,69 @@
+r"""Ancestral sampling (Ho et al. 2020, arXiv 2006.11239), in x0 form, for any (alpha, sigma) frame.
+
+With r = SNR_t / SNR_s, from level t to level s, the posterior q(x_s | x_t, x0) has
+
+    (1)  mean  = alpha_s (1 - r) x0 + r (alpha_s / alpha_t) x_t
+               = alpha_s x0 + r (alpha_s / alpha_t) sigma_t eps       [x_t = alpha_t x0 + sigma_t eps]
+               = alpha_s x0 + sigma_s sqrt(r) eps
+    (2)  small variance = sigma_s^2 (1 - r)         the posterior's own
+         large variance = sigma_t^2 (1 - r)         the forward transition's, "beta"
+
+The last line of (1) divides by nothing, so zero SNR (r = 0) and clean data (sigma_s = 0) are
+ordinary values. It is the published update for x0, eps that agree, as they do after thresholding.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from noise_sched.diffusion.denoiser import Denoise
+from noise_sched.diffusion.numbers import require
+from noise_sched.diffusion.parametrization import Prediction
+from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.solvers.base import State, snr_ratio
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ddpm:
+    """Ancestral sampling, equations (1) and (2).
+
+    Attributes:
+      variance: "large" (the published default) or "small".
+    """
+
+    variance: str = dataclasses.field(default="large", metadata={"static": True})
+
+    def __post_init__(self):
+        require(
+            self.variance in ("large", "small"),
+            f"ddpm(variance) must be 'large' or 'small', got {self.variance!r}.",
+        )
+
+    @property
+    def stochastic(self) -> bool:
+        """Always."""
+        return True
+
+    def init(self, x: Images) -> tuple[()]:
+        """No history."""
+        return ()
+
+    def step(
+        self,
+        denoise: Denoise,
+        state: State,
+        level: NoiseLevel,
+        next_level: NoiseLevel,
+        noise: Images,
+    ) -> tuple[State, Prediction]:
+        """One step, one network evaluation."""
+        prediction, memory = denoise(state.x, level, state.memory)
+        level, next_level = level.expand_to(state.x), next_level.expand_to(state.x)
+        ratio = snr_ratio(level, next_level)
+        kept = next_level.sigma * jnp.sqrt(ratio)
+        mean = next_level.alpha * prediction.x0 + kept * prediction.eps
+        spread = level.sigma if self.variance == "large" else next_level.sigma
+        x = mean + spread * jnp.sqrt(1.0 - ratio) * noise
+        return State(x, memory, state.history), prediction

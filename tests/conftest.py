@@ -1,0 +1,26 @@
+"""Strict numerics for every test: silent broadcasting and silent dtype promotion are errors.
+
+A `[batch]` noise level that meets a `[batch, height, width, channels]` image without being expanded
+is the classic silent bug of diffusion code; here it raises.
+"""
+
+import os
+import pathlib
+
+import jax
+from jaxtyping import install_import_hook
+
+# Compile time dominates the suite: keep compiled programs between runs and between workers.
+_CACHE = pathlib.Path(
+    os.environ.get(
+        "JAX_COMPILATION_CACHE_DIR", pathlib.Path(__file__).parent.parent / ".cache" / "jax"
+    )
+)
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Annotations are checked by beartype in the tests only; in production they cost nothing.
+_hook = install_import_hook("noise_sched", "beartype.beartype")
+_hook.__enter__()
