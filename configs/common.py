@@ -1,0 +1,126 @@
+"""What the configs share: every key with its default, the ImageNet RIN family, and `:tiny`.
+
+A config is data. The strings are specs that `noise_sched.build` understands; change any of them from
+the command line, for example --config.schedule='sigmoid(-3, 3, tau=0.9)'. Unknown keys are refused.
+"""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+    """Every key, with the published noise-scheduling choices where there are any."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            # What noise, when (t -> logSNR -> alpha, sigma), and the network's two ends.
+            schedule="linear(clip_min=1e-9)",
+            process="vp(input_scale=1.0)",
+            input_scale="per_example_std()",
+            conditioning="gamma(scale=1000.0)",
+            parametrization="eps()",
+            loss=dict(space="eps()", weight="uniform()", self_conditioning=0.9, clip_x0=False),
+            label_dropout=0.0,  # share of labels replaced by "no class"; guidance needs some
+            data=dict(
+                name="digits",  # a TFDS name, or folder:/path/to/images
+                split="train",
+                image_size=8,
+                channels=1,
+                flip=False,
+                data_dir="",  # "" is TFDS's own default
+            ),
+            network=dict(
+                name="RIN",
+                num_classes=10,
+                patch_size=8,
+                num_layers=(4, 4, 4, 4),
+                latent_slots=128,
+                latent_dim=768,
+                latent_mlp_ratio=4,
+                latent_heads=16,
+                tape_dim=512,
+                tape_mlp_ratio=4,
+                rw_heads=16,
+                drop_units=0.0,
+                drop_path=0.0,
+                dtype="float32",
+                remat=False,
+            ),
+            optimizer=dict(
+                name="lamb",
+                learning_rate=2e-3,
+                decay="cosine@0.7",
+                warmup_steps=10_000,
+                end_factor=0.0,
+                weight_decay=0.01,
+                b1=0.9,
+                b2=0.999,
+                eps=1e-8,
+                clip_norm=0.0,  # 0 is no clipping, as published for LAMB
+            ),
+            ema=dict(decay=0.9999, warmup=False),
+            train=dict(
+                steps=150_000,
+                batch_size=1024,
+                microbatches=1,
+                fsdp=1,  # devices that share one copy of the state
+                log_every=100,
+                checkpoint_every=5_000,
+                keep=3,
+                image_every=10_000,  # a grid of samples to TensorBoard; 0 for none
+            ),
+            sample=dict(
+                seed=0,
+                schedule="plain_cosine()",
+                grid="uniform()",
+                steps=250,
+                solver="ddpm(variance='large')",
+                guidance="none()",
+                threshold="static(bound=1.0)",
+                batch_size=64,
+                classes=(),  # () draws them uniformly; (3, 7) makes equal numbers of 3s and 7s
+            ),
+        )
+    )
+
+
+def imagenet_rin(image_size: int, input_scale: float) -> ConfigDict:
+    """Class-conditional ImageNet RIN of Chen 2023 (arXiv 2301.10972), Table 5, patches of 8."""
+    config = base()
+    config.process = f"vp(input_scale={input_scale})"
+    config.data.update(name="imagenet2012", image_size=image_size, channels=3, flip=True)
+    config.network.update(num_classes=1000, num_layers=(6, 6, 6, 6))
+    return config
+
+
+def tiny(config: ConfigDict) -> ConfigDict:
+    """The same choices on a laptop in seconds: digits, a very small network, a few steps.
+
+    Schedules, process, parametrization, solver and optimizer are the config's own: `:tiny` tests them.
+    """
+    config.data.update(name="digits", image_size=2 * config.network.patch_size, data_dir="")
+    config.network.update(
+        num_classes=10,
+        num_layers=(1, 1),
+        latent_slots=6,
+        latent_dim=16,
+        latent_mlp_ratio=2,
+        latent_heads=2,
+        tape_dim=16,
+        tape_mlp_ratio=2,
+        rw_heads=2,
+    )
+    config.optimizer.warmup_steps = 1
+    config.train.update(
+        steps=6, batch_size=8, log_every=2, checkpoint_every=3, image_every=0, fsdp=1
+    )
+    config.sample.update(steps=4, batch_size=8)
+    return config
+
+
+def finish(config: ConfigDict, variant: str | None) -> ConfigDict:
+    """Applies the part of --config=FILE.py:VARIANT behind the colon: nothing, or `tiny`."""
+    if variant in (None, ""):
+        return config
+    if variant == "tiny":
+        return tiny(config)
+    raise ValueError(f"unknown variant {variant!r} of this config: use ':tiny', or none.")

@@ -1,0 +1,40 @@
+"""scikit-learn's digits, the default: a 0.4 M-parameter RIN on 8x8 real images, in minutes on a laptop.
+
+    python -m noise_sched.train --config=configs/digits.py --workdir=runs/digits
+
+Expected: see docs/results/digits.md, where every choice below is measured.
+"""
+
+from configs import common
+
+
+def get_config(variant=None):
+    """The config; `variant` is "tiny" or nothing."""
+    config = common.base()
+    config.schedule = "linear()"
+    config.parametrization = "v()"
+    config.loss.space = "v()"
+    config.input_scale = "none()"
+    config.label_dropout = 0.1
+    config.data.update(name="digits", image_size=8, channels=1, flip=False)
+    config.network.update(
+        num_classes=10,
+        patch_size=2,
+        num_layers=(2, 2),
+        latent_slots=18,
+        latent_dim=96,
+        latent_mlp_ratio=2,
+        latent_heads=4,
+        tape_dim=64,
+        tape_mlp_ratio=2,
+        rw_heads=4,
+    )
+    config.optimizer.update(
+        name="adamw", learning_rate=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0
+    )
+    config.ema.update(decay=0.999, warmup=True)
+    config.train.update(
+        steps=2_000, batch_size=64, log_every=100, checkpoint_every=500, image_every=500
+    )
+    config.sample.update(schedule="cosine()", steps=50, solver="ddim(eta=0.0)", batch_size=250)
+    return common.finish(config, variant)

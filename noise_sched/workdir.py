@@ -1,0 +1,94 @@
+"""A workdir: one training run's config and checkpoints, all that sampling needs.
+
+config.json       the resolved config
+checkpoints/      the newest ones
+metrics.jsonl and TensorBoard events
+"""
+
+import json
+import pathlib
+
+from ml_collections import ConfigDict
+
+# Keys that may change between two starts of one run: they do not enter its numbers.
+_FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
+_FREE += ("train.fsdp", "data.data_dir")
+
+
+def checkpoints(workdir: pathlib.Path) -> pathlib.Path:
+    """Where the checkpoints are."""
+    return workdir / "checkpoints"
+
+
+def load_config(workdir: pathlib.Path) -> ConfigDict:
+    """The config that a workdir was made with.
+
+    Raises:
+      FileNotFoundError: if the folder is no workdir.
+      ValueError: if its config cannot be read.
+    """
+    path = workdir / "config.json"
+    if not workdir.is_dir():
+        raise FileNotFoundError(f"--workdir={workdir}: there is no such folder.")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"--workdir={workdir} is not a workdir: it has no config.json. Give the folder that "
+            "`python -m noise_sched.train --workdir=...` wrote."
+        )
+    try:
+        return ConfigDict(_tuples(json.loads(path.read_text())))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it, or train again.") from None
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Writes the config into a new workdir, or checks that an old one is of the same run.
+
+    Raises:
+      ValueError: if the folder holds another run or files that are no run; nothing is changed.
+    """
+    path = workdir / "config.json"
+    if path.is_file():
+        differences = _differences(load_config(workdir), config)
+        if differences:
+            raise ValueError(
+                f"--workdir={workdir} holds a run with another config:\n  "
+                + "\n  ".join(differences)
+                + "\nTrain in another folder, or give the old values to go on with this run."
+            )
+    elif workdir.is_dir() and any(workdir.iterdir()):
+        raise ValueError(
+            f"--workdir={workdir} is not empty and not a workdir (it has no config.json). "
+            "Give a new folder: nothing here is overwritten."
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(config.to_json(indent=2) + "\n")
+    temporary.replace(path)
+
+
+def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    flat = [_flatten(c.to_dict()) for c in (old, new)]
+    keys = sorted(set(flat[0]) | set(flat[1]))
+    return [
+        f"{key}: {flat[0].get(key, 'absent')!r} there, {flat[1].get(key, 'absent')!r} given"
+        for key in keys
+        if flat[0].get(key) != flat[1].get(key) and not key.startswith(_FREE)
+    ]
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _tuples(tree):
+    """JSON knows no tuples; a config's sequences are tuples, which command lines can override."""
+    if isinstance(tree, dict):
+        return {key: _tuples(value) for key, value in tree.items()}
+    return tuple(tree) if isinstance(tree, list) else tree
