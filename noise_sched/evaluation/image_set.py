@@ -1,0 +1,245 @@
+"""Sets of images with their labels: checked, scaled to [0, 1], read from files.
+
+A set is read from an `.npz` with `images` [count, height, width, channels] and `labels` [count], as
+`noise_sched.sample` writes it, or from a folder of PNGs whose labels stand in their names
+(`000000_label3.png`) or in a `labels.json` beside them.
+"""
+
+import dataclasses
+import difflib
+import json
+import pathlib
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from PIL import Image, UnidentifiedImageError
+
+# How far float images may overshoot [-1, 1]: rounding, but not a wrong scale.
+RANGE_TOLERANCE = 1e-3
+
+_LABEL_IN_NAME = re.compile(r"_label(-?\d+)$")
+_LABELS_FILE = "labels.json"
+_SAMPLES_FILE = "samples.npz"
+
+
+class EvaluationInputError(ValueError):
+    """Something that was given to an evaluation cannot be judged; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images in [0, 1] with, where known, their classes.
+
+    Attributes:
+      name: where the images are from, for messages and reports.
+      images: [count, height, width, channels], 0 is black and 1 white.
+      labels: [count], the class that each image shows or was asked to show; None when unknown.
+    """
+
+    name: str
+    images: Float64[np.ndarray, "count height width channels"]
+    labels: Int64[np.ndarray, " count"] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image: height, width, channels."""
+        return self.images.shape[1:]
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+
+def image_set(name: str, images: np.ndarray, labels: np.ndarray | None = None) -> ImageSet:
+    """Checks and scales images and labels as they come from a model or a file.
+
+    Args:
+      name: where they are from, for messages and reports.
+      images: uint8 in 0..255 or float in [-1, 1]; [count, height, width, channels], or
+        [count, height, width] for one channel.
+      labels: integers [count], or None.
+
+    Raises:
+      EvaluationInputError: no images, another shape or type, values that are not finite or out of
+        range, or labels that are not one integer per image.
+    """
+    scaled = unit_range(name, images)
+    if labels is None:
+        return ImageSet(name, scaled)
+    labels = np.asarray(labels)
+    if labels.shape != scaled.shape[:1]:
+        raise EvaluationInputError(
+            f"{name}: expected one label per image, {scaled.shape[0]} in all; "
+            f"got labels of shape {labels.shape}."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise EvaluationInputError(
+            f"{name}: labels must be integers (class numbers); got {labels.dtype}."
+        )
+    return ImageSet(name, scaled, labels.astype(np.int64))
+
+
+def unit_range(name: str, images: np.ndarray) -> Float64[np.ndarray, "count height width channels"]:
+    """Scales uint8 0..255 or float [-1, 1] images to [0, 1]; see `image_set` for the errors."""
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or 0 in images.shape:
+        raise EvaluationInputError(
+            f"{name}: expected images of shape [count, height, width, channels], none of them 0; "
+            f"got {images.shape}."
+        )
+    if images.dtype == np.uint8:
+        return images.astype(np.float64) / 255
+    if not np.issubdtype(images.dtype, np.floating):
+        raise EvaluationInputError(
+            f"{name}: images must be uint8 (0..255) or float ([-1, 1]); got {images.dtype}. "
+            "Convert them to one of the two, so that their scale is known."
+        )
+    images = images.astype(np.float64)
+    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise EvaluationInputError(
+            f"{name}: {np.sum(~finite)} of {len(images)} images hold NaN or infinity, image "
+            f"{np.argmin(finite)} first. Images that are not finite cannot be judged."
+        )
+    low, high = images.min(), images.max()
+    if low < -1 - RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+        raise EvaluationInputError(
+            f"{name}: float images must lie in [-1, 1]; got {low:.4g} to {high:.4g}. "
+            "Rescale or clip them, or give uint8."
+        )
+    return (np.clip(images, -1, 1) + 1) / 2
+
+
+def read_image_set(path: str | pathlib.Path) -> ImageSet:
+    """Reads an `.npz`, a folder that holds a `samples.npz`, or a folder of PNGs.
+
+    A folder's PNGs are taken from its subfolder `images/` where there is one. Their labels are in
+    their names (`000000_label3.png`) or in a `labels.json` in the folder or the one above: a list,
+    in the order of the names, or an object of name to label. PNGs without labels are read, too.
+
+    Raises:
+      EvaluationInputError: nothing is there, or what is there cannot be read as images.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise EvaluationInputError(f"{path} does not exist.{_neighbours(path)}")
+    if path.is_dir():
+        if (path / _SAMPLES_FILE).is_file():
+            return _read_npz(path / _SAMPLES_FILE)
+        return _read_folder(path)
+    if path.suffix != ".npz":
+        raise EvaluationInputError(
+            f"{path}: expected an .npz file or a folder of PNGs; got another kind of file."
+        )
+    return _read_npz(path)
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """The end of a message: the nearest valid name, if one is near, and all of them."""
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} There are: {', '.join(names)}."
+
+
+def _neighbours(path: pathlib.Path) -> str:
+    """What is beside a path that does not exist, as a hint."""
+    if not path.parent.is_dir():
+        return ""
+    found = sorted(p.name for p in path.parent.iterdir() if p.is_dir() or p.suffix == ".npz")
+    close = difflib.get_close_matches(path.name, found, n=1)
+    return f" Did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _read_npz(path: pathlib.Path) -> ImageSet:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in ("images", "labels") if key in file.files}
+            keys = file.files
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise EvaluationInputError(
+            f"{path} cannot be read as an .npz file ({error}). Perhaps it was cut off while being "
+            "written: make it again."
+        ) from error
+    if "images" not in arrays:
+        raise EvaluationInputError(
+            f"{path} has no array `images`; it has: {', '.join(keys) or 'nothing'}. Expected "
+            "`images`, uint8 [count, height, width, channels], and `labels`, integers [count]."
+        )
+    return image_set(str(path), arrays["images"], arrays.get("labels"))
+
+
+def _read_folder(path: pathlib.Path) -> ImageSet:
+    folder = path / "images" if (path / "images").is_dir() else path
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".png")
+    if not files:
+        raise EvaluationInputError(
+            f"{folder} holds no PNG files, and {path} no {_SAMPLES_FILE}. Expected one of the two."
+        )
+    images = [_read_png(file) for file in files]
+    for file, image in zip(files, images, strict=True):
+        if image.shape != images[0].shape:
+            raise EvaluationInputError(
+                f"{folder} holds images of different sizes (height, width, channels): "
+                f"{files[0].name} is {images[0].shape}, {file.name} is {image.shape}. "
+                "Move away what is no sample."
+            )
+    return image_set(str(folder), np.stack(images), _folder_labels(folder, files))
+
+
+def _read_png(file: pathlib.Path) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            # Palettes, alpha and 16 bits have no single meaning as 8-bit samples.
+            if image.mode not in ("L", "RGB"):
+                raise EvaluationInputError(
+                    f"{file}: expected an 8-bit grey or RGB image; got the mode {image.mode!r}."
+                )
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        raise EvaluationInputError(f"{file} cannot be read as an image ({error}).") from error
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def _folder_labels(folder: pathlib.Path, files: list[pathlib.Path]) -> np.ndarray | None:
+    for place in (folder / _LABELS_FILE, folder.parent / _LABELS_FILE):
+        if place.is_file():
+            return _labels_from_json(place, files)
+    matches = [_LABEL_IN_NAME.search(file.stem) for file in files]
+    unlabelled = [file.name for file, match in zip(files, matches, strict=True) if match is None]
+    if len(unlabelled) == len(files):
+        return None
+    if unlabelled:
+        raise EvaluationInputError(
+            f"{folder}: {len(unlabelled)} of {len(files)} names say no label ({unlabelled[0]} is "
+            "the first). Expected all or none to end in _labelN, as in 000000_label3.png."
+        )
+    return np.array([int(match.group(1)) for match in matches if match], dtype=np.int64)
+
+
+def _labels_from_json(place: pathlib.Path, files: list[pathlib.Path]) -> np.ndarray:
+    expected = (
+        f"Expected a list of {len(files)} integers in the order of the names, or an object of file "
+        'name to integer: {"000000.png": 3, ...}.'
+    )
+    try:
+        labels = json.loads(place.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EvaluationInputError(f"{place} is not JSON ({error}). {expected}") from error
+    if isinstance(labels, dict):
+        missing = [file.name for file in files if file.name not in labels]
+        if missing:
+            raise EvaluationInputError(
+                f"{place} has no label for {len(missing)} of {len(files)} images ({missing[0]} is "
+                f"the first). {expected}"
+            )
+        labels = [labels[file.name] for file in files]
+    # bool is an int to Python; as a class number it is a mistake.
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise EvaluationInputError(f"{place}: not every label is an integer. {expected}")
+    return np.array(labels, dtype=np.int64)

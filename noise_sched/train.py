@@ -1,0 +1,158 @@
+"""Trains a diffusion model; killed at any moment, the same command goes on where it stopped.
+
+    python -m noise_sched.train --config=configs/digits.py --workdir=runs/digits
+    python -m noise_sched.train --config=configs/digits.py:tiny --workdir=/tmp/try \
+        --config.schedule='sigmoid(-3, 3, tau=0.9)' --config.train.steps=20
+
+On several hosts start it on each (TPU pods need nothing else; elsewhere --distributed and jax's own
+environment variables). Everything that sampling needs ends up in the workdir.
+"""
+
+import pathlib
+
+import jax
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from noise_sched import command_line, experiment, workdir
+from noise_sched.data import make_batches, open_source
+from noise_sched.data.sources import Source
+from noise_sched.diffusion.sampling import example_keys
+from noise_sched.experiment import Experiment
+from noise_sched.training import partitioning, report
+from noise_sched.training.checkpoints import Checkpoints
+from noise_sched.training.loop import Hook, NonFiniteLoss, fit
+from noise_sched.training.metrics import MetricWriter
+from noise_sched.training.progress import Progress
+from noise_sched.training.state import TrainState
+from noise_sched.training.step import make_train_step
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: new, or of the same config.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
+
+_GRID = 64  # images in the grid that training draws
+
+
+def main() -> None:
+    """Parses nothing: flags are read here and only here."""
+    logging.set_verbosity(logging.WARNING)
+    with command_line.clear_errors():
+        config = command_line.config_file(_CONFIG)
+        folder = pathlib.Path(command_line.required(_WORKDIR, "--workdir=runs/digits"))
+        if _DISTRIBUTED.value:
+            jax.distributed.initialize()
+
+        # 1. Everything that can be refused is refused here, before anything is written.
+        exp = experiment.from_config(config)
+        mesh = partitioning.make_mesh(config.train.fsdp)
+        partitioning.check_batch_size(
+            config.train.batch_size, mesh, microbatches=config.train.microbatches
+        )
+        source = _open_data(config)
+        workdir.claim(folder, config)
+
+        # 2. The state: from shapes alone to a layout, then restored or made.
+        abstract = jax.eval_shape(lambda: _new_state(exp))
+        shardings = partitioning.state_shardings(abstract, mesh)
+        checkpoints = Checkpoints(workdir.checkpoints(folder), keep=config.train.keep)
+        restored = checkpoints.restore(partitioning.with_shardings(abstract, shardings))
+
+    # 3. Data, from the position that belongs to the state.
+    batches = make_batches(
+        source,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        flip=config.data.flip,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    if restored is None:
+        state, start = partitioning.create_sharded(lambda: _new_state(exp), shardings), 0
+    else:
+        state, start = restored.state, restored.step
+        batches.set_state(restored.data)
+    if jax.process_index() == 0:
+        print(report.parameters(abstract.params))
+        print(report.run(config, folder, len(source), start, mesh))
+
+    # 4. The step, compiled once, and the loop.
+    train_step = make_train_step(
+        exp.loss,
+        exp.optimizer,
+        ema_decay=config.ema.decay,
+        ema_warmup=config.ema.warmup,
+        schedule=exp.schedule,
+        mesh=mesh,
+        state_shardings=shardings,
+        microbatches=config.train.microbatches,
+    )
+    with MetricWriter(folder, resume_step=start) as writer, checkpoints:
+        try:
+            done = fit(
+                state,
+                train_step,
+                batches,
+                steps=config.train.steps,
+                place=lambda batch: partitioning.to_global(batch, mesh),
+                checkpoints=checkpoints,
+                checkpoint_every=config.train.checkpoint_every,
+                writer=writer,
+                log_every=config.train.log_every,
+                progress=Progress(
+                    config.train.steps,
+                    start_step=start,
+                    images_per_step=config.train.batch_size,
+                ),
+                hooks=_hooks(exp, writer),
+            )
+        except NonFiniteLoss as error:
+            command_line.stop(str(error))
+    if jax.process_index() == 0:
+        print(
+            f"{done.step} of {config.train.steps} steps done. Draw images with:\n"
+            f"  python -m noise_sched.sample --workdir={folder} --num_images=100 --out={folder}/samples"
+        )
+
+
+def _new_state(exp: Experiment) -> TrainState:
+    params_key, run_key = jax.random.split(jax.random.key(exp.config.seed))
+    return TrainState.create(exp.init_params(params_key), exp.optimizer, run_key)
+
+
+def _open_data(config: ConfigDict) -> Source:
+    """Opens the data set and checks it against the network."""
+    data = config.data
+    source = open_source(
+        data.name,
+        image_size=data.image_size,
+        split=data.split,
+        channels=data.channels,
+        data_dir=data.data_dir or None,
+    )
+    classes = config.network.num_classes
+    if classes and source.num_classes != classes:
+        raise ValueError(
+            f"config.network.num_classes={classes}, but {data.name!r} has {source.num_classes} "
+            f"classes. Train with --config.network.num_classes={source.num_classes}."
+        )
+    return source
+
+
+def _hooks(exp: Experiment, writer: MetricWriter) -> list[Hook]:
+    """Draws a grid of images with the moving average every so many steps."""
+    if not exp.config.train.image_every or jax.process_count() > 1:
+        return []
+    run = exp.sampler()
+    keys = example_keys(jax.random.key(exp.config.sample.seed), jax.numpy.arange(_GRID))
+    labels = jax.numpy.arange(_GRID) % max(1, exp.config.network.num_classes)
+
+    def draw(step: int, state: TrainState) -> None:
+        images = jax.device_get(run(state.ema_params, keys, labels))
+        writer.images(step, "samples", images, columns=8)
+
+    return [Hook(exp.config.train.image_every, draw)]
+
+
+if __name__ == "__main__":
+    command_line.run(main)

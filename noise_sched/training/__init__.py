@@ -1,0 +1,16 @@
+"""Training: state, train step, optimizers, moving average, layout, checkpoints, loop.
+
+Nothing here knows of data or of diffusion. A loss is `loss_fn(params, key, batch) -> (loss,
+metrics)`, a batch a tree of arrays whose first axis is the batch.
+
+    learning_rate   steps to rates: warm-up and decay
+    optimizers      lamb, adamw, adam, with the published exclusions
+    ema             the moving average of the parameters
+    state           TrainState: all that a run carries from step to step
+    partitioning    the mesh, and what lies where on it
+    step            the compiled train step with its guards
+    checkpoints     saving, restoring, and living with damage
+    metrics         scalars and pictures to TensorBoard and JSON lines
+    progress        the progress line
+    loop            fit: all of the above in a loop
+"""

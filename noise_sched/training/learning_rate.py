@@ -1,0 +1,117 @@
+"""Learning rates as functions of the step: linear warm-up, then a decay.
+
+With base rate η, W warm-up steps, T steps in all, a tail of L steps and the end factor e,
+
+    η(s) = η · s / W                                     while s < W                          (1)
+    η(s) = η · (e + (1 − e) · d(p)),  p = min(s − W, T − W − L) / (T − W − L)   from then on   (2)
+
+where d falls from d(0) = 1:
+
+    "none"       d(p) = 1, whatever e
+    "linear"     d(p) = 1 − p
+    "cosine"     d(p) = (1 + cos π p) / 2
+    "cosine@r"   d(p) = (1 + cos π r p) / 2, the first fraction r of the half cosine            (3)
+
+`cosine@r` stops the decay before it gets to nothing: with e = 0 the last rate is η(1 + cos πr)/2,
+that is 0.0955 η for r = 0.8 and 0.206 η for r = 0.7, the values of the RIN recipes (arXiv
+2212.11972; 3e-3 with cosine@0.8 for CIFAR-10, 2e-3 with cosine@0.7 for ImageNet-64, 10,000 warm-up
+steps of 150,000). A schedule is an optax schedule: a function from the step, counted from 0, to the
+rate. By (1) the first update of a warmed-up run has the rate 0, as published.
+"""
+
+import difflib
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
+
+_DECAYS = ("none", "constant", "linear", "cosine", "cosine@r")
+
+
+def warmup_and_decay(
+    base: float,
+    *,
+    total_steps: int,
+    decay: str = "none",
+    warmup_steps: int = 0,
+    end_factor: float = 0.0,
+    tail_steps: int = 0,
+) -> Schedule:
+    """A linear warm-up followed by a decay, equations (1) to (3) of this module.
+
+    Args:
+      base: the rate η at the end of the warm-up.
+      total_steps: T, the steps of the whole run; the rate stays constant beyond it.
+      decay: "none" (or "constant"), "linear", "cosine", or "cosine@r" with 0 < r <= 1.
+      warmup_steps: W; 0 for no warm-up.
+      end_factor: e, the rate at the end of a full decay as a fraction of `base`.
+      tail_steps: L; the decay is over this many steps before the end, and its last rate is kept.
+
+    Returns:
+      A function from the step (an integer, possibly traced, of any shape) to the rate, a float
+      array of the same shape. Safe under jit and vmap.
+
+    Raises:
+      ValueError: for an unknown decay (the nearest name is given), a fraction or an end factor
+        outside its range, or a warm-up and a tail that leave no step to decay over.
+    """
+    fraction = _fraction(decay)
+    if not 0.0 <= end_factor <= 1.0:
+        raise ValueError(f"end_factor must be between 0 and 1, got {end_factor}")
+    if total_steps < 1 or warmup_steps < 0 or tail_steps < 0:
+        raise ValueError(
+            f"total_steps must be at least 1, warmup_steps and tail_steps at least 0; got "
+            f"total_steps={total_steps}, warmup_steps={warmup_steps}, tail_steps={tail_steps}"
+        )
+    decay_steps = total_steps - warmup_steps - tail_steps
+    if fraction is not None and decay_steps < 1:
+        raise ValueError(
+            f"warmup_steps={warmup_steps} and tail_steps={tail_steps} leave no step of "
+            f"total_steps={total_steps} for the decay {decay!r}: shorten them or train for longer"
+        )
+
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+        # The default float type: float32, or float64 where x64 is enabled.
+        step = jnp.asarray(step).astype(jnp.result_type(float))
+        if fraction is None:
+            decayed = jnp.full_like(step, base)
+        else:
+            progress = jnp.clip((step - warmup_steps) / decay_steps, 0.0, 1.0)
+            if decay == "linear":
+                shape = 1.0 - progress
+            else:
+                shape = 0.5 * (1.0 + jnp.cos(math.pi * fraction * progress))
+            decayed = base * (end_factor + (1.0 - end_factor) * shape)
+        if not warmup_steps:
+            return decayed
+        return jnp.where(step < warmup_steps, step / warmup_steps * base, decayed)
+
+    return schedule
+
+
+def _fraction(decay: str) -> float | None:
+    """The fraction of the decay's curve that is run through; None when there is no decay."""
+    name, at, argument = decay.partition("@")
+    if not at and name in ("none", "constant"):
+        return None
+    if not at and name in ("linear", "cosine"):
+        return 1.0
+    if at and name == "cosine":
+        try:
+            fraction = float(argument)
+        except ValueError:
+            fraction = math.nan
+        if not 0.0 < fraction <= 1.0:
+            raise ValueError(
+                f"the fraction in {decay!r} must be a number above 0 and at most 1, as in "
+                f"'cosine@0.8'"
+            )
+        return fraction
+    nearest = difflib.get_close_matches(name, _DECAYS, n=1, cutoff=0.0)[0]
+    raise ValueError(
+        f"unknown learning-rate decay {decay!r}: did you mean {nearest!r}? "
+        f"Known: {', '.join(_DECAYS)}"
+    )

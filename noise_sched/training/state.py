@@ -1,0 +1,58 @@
+"""Everything a training run carries from one step to the next."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from noise_sched.training import ema
+
+
+@flax.struct.dataclass
+class TrainState:
+    """The state of a run; with the data's position, all that a checkpoint has to hold.
+
+    A pytree. Its leaves may also be shapes (`jax.eval_shape`) or shardings, hence the open types.
+
+    Attributes:
+      step: int32 scalar, the number of batches consumed.
+      params: the network's parameters.
+      opt_state: the optimizer's state.
+      ema_params: the moving average of the parameters, a tree like `params`.
+      key: a typed PRNG key, the same for the whole run; step k draws from `fold_in(key, k)`.
+    """
+
+    step: Any
+    params: Any
+    opt_state: Any
+    ema_params: Any
+    key: Any
+
+    @classmethod
+    def create(
+        cls, params: Any, optimizer: optax.GradientTransformation, key: jax.Array
+    ) -> "TrainState":
+        """The state before the first step; the moving average is a copy of `params`.
+
+        Args:
+          params: the initialized parameters.
+          optimizer: the transformation that the train step will use.
+          key: a typed key (`jax.random.key`).
+
+        Raises:
+          ValueError: if `key` is not a typed key.
+        """
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            raise ValueError(
+                f"expected a typed PRNG key, got an array of {key.dtype}{list(key.shape)}: make it "
+                f"with jax.random.key(seed), or wrap it with jax.random.wrap_key_data"
+            )
+        return cls(
+            step=jnp.zeros([], jnp.int32),
+            params=params,
+            opt_state=optimizer.init(params),
+            ema_params=ema.init_ema(params),
+            key=jnp.copy(key),
+        )

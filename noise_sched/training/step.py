@@ -1,0 +1,146 @@
+"""One training step: loss, gradient, optimizer, moving average, guards; jitted, split and donated.
+
+The random key of step k is `fold_in(state.key, k)`: it depends on nothing but the run's key and the
+step, so that a resumed run draws what an uninterrupted one would have drawn.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from noise_sched.training import ema, learning_rate, partitioning
+from noise_sched.training.state import TrainState
+
+LossFn = Callable[[Any, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+
+_OWN_METRICS = ("loss", "grad_norm", "param_norm", "learning_rate", "finite")
+
+
+def make_train_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema_decay: float = 0.9999,
+    ema_warmup: bool = False,
+    schedule: learning_rate.Schedule | None = None,
+    mesh: Mesh | None = None,
+    state_shardings: Any = None,
+    microbatches: int = 1,
+) -> TrainStep:
+    """The compiled function from a state and a batch to the next state and the step's metrics.
+
+    Where the loss, the gradient or the updated parameters are not finite, the update is not
+    applied: parameters, optimizer state and moving average keep their last finite values, only
+    `step` moves on, and the metric `finite` is 0, for the host to stop on. Nothing here waits for
+    the device.
+
+    Args:
+      loss_fn: `(params, key, batch) -> (loss, metrics)`, the loss a mean over the batch, metrics a
+        dict of scalars.
+      optimizer: an optax transformation; clipping the gradient is its business.
+      ema_decay: decay of the moving average, see `ema.update_ema`.
+      ema_warmup: let the moving average warm up, see `ema.update_ema`.
+      schedule: the learning rate that `optimizer` uses, to report it; None not to.
+      mesh: the mesh to run on, from `partitioning.make_mesh`; None for one device.
+      state_shardings: the layout of the state on `mesh`, from `partitioning.state_shardings`; None
+        for a full copy on each device.
+      microbatches: compute the gradient in this many equal parts of the batch, one after the other,
+        and average: less memory, the same mean loss. Each part has a key of its own.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`. The state passed in is donated: its arrays are
+      deleted. Metrics are scalars: loss, grad_norm (before any clipping), param_norm (after the
+      update), learning_rate (if `schedule` is given), finite (1 or 0), and those of `loss_fn`.
+
+    Raises:
+      ValueError: on the first call, if `loss_fn` returns a metric with one of those names, or
+        `microbatches` does not divide the batch.
+    """
+    if microbatches < 1:
+        raise ValueError(f"microbatches must be at least 1, got {microbatches}")
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(state.key, state.step)
+        (loss, extra), grads = _value_and_grad(
+            loss_fn, state.params, key, batch, microbatches=microbatches, mesh=mesh
+        )
+        if clash := sorted(set(extra) & set(_OWN_METRICS)):
+            raise ValueError(f"loss_fn's metrics may not be named {clash}: the step reports those")
+
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = ema.update_ema(
+            state.ema_params, params, state.step, decay=ema_decay, warmup=ema_warmup
+        )
+
+        grad_norm = optax.global_norm(grads)
+        new_norm = optax.global_norm(params)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(new_norm)
+
+        def keep(new, old):
+            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+        new_state = TrainState(
+            step=state.step + 1,
+            params=keep(params, state.params),
+            opt_state=keep(opt_state, state.opt_state),
+            ema_params=keep(ema_params, state.ema_params),
+            key=state.key,
+        )
+        metrics = {
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "param_norm": new_norm,
+            "finite": finite.astype(jnp.float32),
+            **extra,
+        }
+        if schedule is not None:
+            metrics["learning_rate"] = schedule(state.step)
+        return new_state, metrics
+
+    if mesh is None:
+        return jax.jit(step, donate_argnums=0)
+    copied = partitioning.replicated(mesh)
+    layout = copied if state_shardings is None else state_shardings
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(layout, partitioning.batch_sharding(mesh)),
+        out_shardings=(layout, copied),
+    )
+
+
+def _value_and_grad(loss_fn, params, key, batch, *, microbatches, mesh):
+    """((loss, metrics), gradients) of the mean over the batch, in one go or in parts."""
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    if microbatches == 1:
+        return value_and_grad(params, key, batch)
+
+    def split(x):
+        if x.shape[0] % microbatches:
+            raise ValueError(f"microbatches={microbatches} does not divide a batch of {x.shape[0]}")
+        # Part i is rows i, i + n, i + 2n, ...: every part spreads over all devices without any row
+        # moving from one to another.
+        x = x.reshape(x.shape[0] // microbatches, microbatches, *x.shape[1:])
+        x = jnp.moveaxis(x, 1, 0)
+        if mesh is None:
+            return x
+        spread = NamedSharding(mesh, PartitionSpec(None, partitioning.AXES))
+        return jax.lax.with_sharding_constraint(x, spread)
+
+    def add_part(total, part):
+        index, rows = part
+        value = value_and_grad(params, jax.random.fold_in(key, index), rows)
+        return jax.tree.map(jnp.add, total, value), None
+
+    parts = jax.tree.map(split, batch)
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes = jax.eval_shape(value_and_grad, params, key, first)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, _ = jax.lax.scan(add_part, zeros, (jnp.arange(microbatches), parts))
+    return jax.tree.map(lambda x: x / microbatches, total)

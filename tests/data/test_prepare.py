@@ -1,0 +1,62 @@
+import pathlib
+import shutil
+
+import pytest
+
+from noise_sched.data import open_source, prepare
+
+
+def test_digits(tmp_path, capsys):
+    assert prepare.main(["--dataset=digits", f"--data_dir={tmp_path}"]) == 0
+    assert str(tmp_path) in capsys.readouterr().out
+    assert len(open_source("digits", image_size=8, data_dir=tmp_path)) == 1797
+
+
+def test_any_data_set_and_its_configs(tiny_builders, tmp_path, capsys):
+    options = ["--dataset=tiny_downsampled/4x4", f"--data_dir={tmp_path}"]
+    assert prepare.main(options) == 0
+    assert len(open_source("tiny_downsampled", image_size=4, data_dir=tmp_path)) == 6
+    (file,) = tmp_path.rglob("*.array_record*")
+    before = file.stat().st_mtime_ns
+    assert prepare.main(options) == 0  # Nothing is done twice.
+    assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifar1O", "did you mean 'cifar10'"),
+        ("tiny_downsampled/8", "no config '8'; did you mean '8x8'"),
+    ],
+)
+def test_unknown_names(tiny_builders, tmp_path, capsys, name, message):
+    assert prepare.main([f"--dataset={name}", f"--data_dir={tmp_path}"]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensorflow_is_asked_for_before_anything_is_downloaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
+    assert prepare.main(["--dataset=cifar10", f"--data_dir={tmp_path}"]) == 1
+    error = capsys.readouterr().err
+    assert "tensorflow" in error and "pip install 'noise_sched[tf]'" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_file_format_is_not_mistaken_for_done(tiny_dir, tmp_path, capsys):
+    shutil.copytree(pathlib.Path(tiny_dir, "tiny_photos"), tmp_path / "tiny_photos")
+    (info,) = tmp_path.rglob("dataset_info.json")
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    assert prepare.main(["--dataset=tiny_photos", f"--data_dir={tmp_path}"]) == 1
+    assert "as tfrecord. Give another --data_dir" in capsys.readouterr().err
+
+
+def test_missing_manual_files_are_an_error_message(tiny_builders, tmp_path, capsys, monkeypatch):
+    photos, _ = tiny_builders
+
+    def refuse(self, dl_manager):
+        raise AssertionError("Manual directory does not exist. Create it and download the images.")
+
+    monkeypatch.setattr(photos, "_split_generators", refuse)
+    assert prepare.main(["--dataset=tiny_photos", f"--data_dir={tmp_path}"]) == 1
+    assert "download the images" in capsys.readouterr().err
