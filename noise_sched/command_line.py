@@ -91,15 +91,16 @@ def config_file(flag: flags.FlagHolder):
         raise ValueError(f"--config={spec} cannot be loaded: {reason}") from error
 
 
-def required(flag: flags.FlagHolder, example: str):
+def required(name: str, example: str) -> str:
     """The value of a flag that has to be given.
 
     Raises:
       ValueError: if it was not; `example` is what to write.
     """
-    if flag.value is None:
-        raise ValueError(f"--{flag.name} is missing; give it, for example {example}.")
-    return flag.value
+    value = flags.FLAGS[name].value
+    if value is None:
+        raise ValueError(f"--{name} is missing; give it, for example {example}.")
+    return value
 
 
 def peek(name: str) -> str | None:

@@ -27,33 +27,36 @@ from noise_sched.experiment import NO_CLASS, Experiment
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.partitioning import batch_sharding, make_mesh, replicated
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder that training wrote.")
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 100, "How many images.", lower_bound=1)
-_OUT = flags.DEFINE_string("out", None, "Folder to write to: new, or of the same run.")
-_STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
-_MAX_PNG = flags.DEFINE_integer("max_png", 10_000, "Single .png files are written up to this many.")
+# Single .png files are written for up to this many images.
+_MAX_PNG = 10_000
 
 
-def main() -> None:
-    """Parses nothing: flags are read here and only here."""
-    logging.set_verbosity(logging.WARNING)
-    with command_line.clear_errors():
-        folder = pathlib.Path(command_line.required(_WORKDIR, "--workdir=runs/digits"))
-        workdir.load_config(folder)
-        out = pathlib.Path(command_line.required(_OUT, "--out=runs/digits/samples"))
-        config = flags.FLAGS["config"].value
-        exp = experiment.from_config(config)
-        step, params = _restore(exp, folder)
-        settings = _settings(config, folder, step)
-        if _finished(out, settings):
-            print(f"already drawn: {out / 'samples.npz'}, {out / 'grid.png'}")
-            return
+def run(config: ConfigDict, folder: pathlib.Path, out: pathlib.Path, num_images: int, step=None):
+    """Draws `num_images` images with the model in `folder` into `out`, unless they are there.
 
+    Args:
+      config: the workdir's config, with whatever changes in config.sample.
+      folder: the workdir.
+      out: a new folder, or one that an equal call wrote.
+      num_images: how many.
+      step: of the checkpoint; None is the newest.
+
+    Returns:
+      Whether anything had to be drawn.
+
+    Raises:
+      ValueError, OSError: for a config, workdir or output folder that cannot work, before anything
+        is drawn or written.
+    """
+    exp = experiment.from_config(config)
+    step, params = _restore(exp, folder, step)
+    settings = _settings(config, folder, step, num_images)
+    if _finished(out, settings):
+        return False
     noise_key, label_key = jax.random.split(jax.random.key(config.sample.seed))
-    labels = np.asarray(draw_labels(label_key, config, _NUM_IMAGES.value))
-    images = draw_images(exp, params, noise_key, labels)
-    _write(out, images, labels, settings)
-    print(f"{len(images)} images: {out / 'samples.npz'}; to look at: {out / 'grid.png'}")
+    labels = np.asarray(draw_labels(label_key, config, num_images))
+    _write(out, draw_images(exp, params, noise_key, labels), labels, settings)
+    return True
 
 
 def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Array, "count"]:
@@ -89,7 +92,7 @@ def draw_images(exp: Experiment, params, key: Key[Array, ""], labels: np.ndarray
     return np.concatenate(done)
 
 
-def _restore(exp: Experiment, folder: pathlib.Path):
+def _restore(exp: Experiment, folder: pathlib.Path, step: int | None):
     if not workdir.checkpoints(folder).is_dir():
         raise FileNotFoundError(
             f"--workdir={folder} has no checkpoints yet: train first, with\n  python -m "
@@ -97,16 +100,16 @@ def _restore(exp: Experiment, folder: pathlib.Path):
         )
     abstract = jax.eval_shape(exp.init_params, jax.random.key(0))
     with Checkpoints(workdir.checkpoints(folder), read_only=True) as checkpoints:
-        return checkpoints.restore_ema(abstract, step=_STEP.value)
+        return checkpoints.restore_ema(abstract, step=step)
 
 
-def _settings(config: ConfigDict, folder: pathlib.Path, step: int) -> dict:
+def _settings(config: ConfigDict, folder: pathlib.Path, step: int, num_images: int) -> dict:
     sample = json.loads(config.sample.to_json())
     sample.pop("batch_size")  # the images do not depend on it
     return {
         "workdir": folder.resolve().name,
         "step": step,
-        "num_images": _NUM_IMAGES.value,
+        "num_images": num_images,
         "sample": sample,
     }
 
@@ -137,7 +140,7 @@ def _finished(out: pathlib.Path, settings: dict) -> bool:
 def _write(out: pathlib.Path, images: np.ndarray, labels: np.ndarray, settings: dict) -> None:
     """samples.json comes last: with it the run counts as finished."""
     out.mkdir(parents=True, exist_ok=True)
-    if len(images) <= _MAX_PNG.value:
+    if len(images) <= _MAX_PNG:
         (out / "images").mkdir(exist_ok=True)
         for index, image in enumerate(images):
             pictures.to_pil(image).save(out / "images" / f"{index:06d}.png")
@@ -148,15 +151,33 @@ def _write(out: pathlib.Path, images: np.ndarray, labels: np.ndarray, settings: 
     (out / "samples.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def _define_config() -> None:
-    """Defines --config.sample.KEY over the workdir's own config, which has to be read first."""
-    folder = command_line.peek("workdir")
+def main() -> None:
+    """The command: flags in, mistakes told in one message."""
+    logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
-        config = workdir.load_config(pathlib.Path(folder)) if folder else ConfigDict()
+        folder = pathlib.Path(command_line.required("workdir", "--workdir=runs/digits"))
+        out = pathlib.Path(command_line.required("out", "--out=runs/digits/samples"))
+        workdir.load_config(folder)
+        config = flags.FLAGS.config
+        drawn = run(config, folder, out, flags.FLAGS.num_images, flags.FLAGS.step)
+    print(f"{'drawn' if drawn else 'already drawn'}: {out / 'samples.npz'}")
+    print(f"to look at: {out / 'grid.png'}")
+
+
+def _define_flags() -> None:
+    """--config.sample.KEY changes the workdir's own config, which therefore is read first."""
+    flags.DEFINE_string("workdir", None, "The folder that training wrote.")
+    flags.DEFINE_integer("num_images", 100, "How many images.", lower_bound=1)
+    flags.DEFINE_string("out", None, "Folder to write to: new, or of the same command.")
+    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
+    folder = command_line.peek("workdir")
+    is_workdir = folder and (pathlib.Path(folder) / "config.json").is_file()
+    with command_line.clear_errors():
+        config = workdir.load_config(pathlib.Path(folder)) if is_workdir else ConfigDict()
     with command_line.clear_config_errors():
         config_flags.DEFINE_config_dict("config", config, lock_config=True)
 
 
 if __name__ == "__main__":
-    _define_config()
+    _define_flags()
     command_line.run(main)

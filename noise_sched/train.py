@@ -21,44 +21,39 @@ from noise_sched.diffusion.sampling import example_keys
 from noise_sched.experiment import Experiment
 from noise_sched.training import partitioning, report
 from noise_sched.training.checkpoints import Checkpoints
-from noise_sched.training.loop import Hook, NonFiniteLoss, fit
+from noise_sched.training.loop import Fitted, Hook, NonFiniteLoss, fit
 from noise_sched.training.metrics import MetricWriter
 from noise_sched.training.progress import Progress
 from noise_sched.training.state import TrainState
 from noise_sched.training.step import make_train_step
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder: new, or of the same config.")
-_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
-
 _GRID = 64  # images in the grid that training draws
 
 
-def main() -> None:
-    """Parses nothing: flags are read here and only here."""
-    logging.set_verbosity(logging.WARNING)
-    with command_line.clear_errors():
-        config = command_line.config_file(_CONFIG)
-        folder = pathlib.Path(command_line.required(_WORKDIR, "--workdir=runs/digits"))
-        if _DISTRIBUTED.value:
-            jax.distributed.initialize()
+def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
+    """Trains in `folder` until config.train.steps steps are done in all, resuming if it can.
 
-        # 1. Everything that can be refused is refused here, before anything is written.
-        exp = experiment.from_config(config)
-        mesh = partitioning.make_mesh(config.train.fsdp)
-        partitioning.check_batch_size(
-            config.train.batch_size, mesh, microbatches=config.train.microbatches
-        )
-        source = _open_data(config)
-        workdir.claim(folder, config)
+    Raises:
+      ValueError, OSError: for anything in the config, the data or the folder that cannot work;
+        nothing has been written then.
+      NonFiniteLoss: if the loss is not finite; the last good checkpoint is kept.
+    """
+    # 1. Everything that can be refused is refused here, before anything is written.
+    exp = experiment.from_config(config)
+    mesh = partitioning.make_mesh(config.train.fsdp)
+    partitioning.check_batch_size(
+        config.train.batch_size, mesh, microbatches=config.train.microbatches
+    )
+    source = _open_data(config)
+    workdir.claim(folder, config)
 
-        # 2. The state: from shapes alone to a layout, then restored or made.
-        abstract = jax.eval_shape(lambda: _new_state(exp))
-        shardings = partitioning.state_shardings(abstract, mesh)
-        checkpoints = Checkpoints(workdir.checkpoints(folder), keep=config.train.keep)
-        restored = checkpoints.restore(partitioning.with_shardings(abstract, shardings))
+    # 2. The state: from shapes alone to a layout, then restored or made.
+    abstract = jax.eval_shape(lambda: _new_state(exp))
+    shardings = partitioning.state_shardings(abstract, mesh)
+    checkpoints = Checkpoints(workdir.checkpoints(folder), keep=config.train.keep)
+    restored = checkpoints.restore(partitioning.with_shardings(abstract, shardings))
 
-    # 3. Data, from the position that belongs to the state.
+    # 3. The data, from the position that belongs to the state.
     batches = make_batches(
         source,
         batch_size=config.train.batch_size,
@@ -74,7 +69,7 @@ def main() -> None:
         batches.set_state(restored.data)
     if jax.process_index() == 0:
         print(report.parameters(abstract.params))
-        print(report.run(config, folder, len(source), start, mesh))
+        print(report.run(config, folder, len(source), start, mesh), flush=True)
 
     # 4. The step, compiled once, and the loop.
     train_step = make_train_step(
@@ -87,31 +82,22 @@ def main() -> None:
         state_shardings=shardings,
         microbatches=config.train.microbatches,
     )
+    progress = Progress(
+        config.train.steps, start_step=start, images_per_step=config.train.batch_size
+    )
     with MetricWriter(folder, resume_step=start) as writer, checkpoints:
-        try:
-            done = fit(
-                state,
-                train_step,
-                batches,
-                steps=config.train.steps,
-                place=lambda batch: partitioning.to_global(batch, mesh),
-                checkpoints=checkpoints,
-                checkpoint_every=config.train.checkpoint_every,
-                writer=writer,
-                log_every=config.train.log_every,
-                progress=Progress(
-                    config.train.steps,
-                    start_step=start,
-                    images_per_step=config.train.batch_size,
-                ),
-                hooks=_hooks(exp, writer),
-            )
-        except NonFiniteLoss as error:
-            command_line.stop(str(error))
-    if jax.process_index() == 0:
-        print(
-            f"{done.step} of {config.train.steps} steps done. Draw images with:\n"
-            f"  python -m noise_sched.sample --workdir={folder} --num_images=100 --out={folder}/samples"
+        return fit(
+            state,
+            train_step,
+            batches,
+            steps=config.train.steps,
+            place=lambda batch: partitioning.to_global(batch, mesh),
+            checkpoints=checkpoints,
+            checkpoint_every=config.train.checkpoint_every,
+            writer=writer,
+            log_every=config.train.log_every,
+            progress=progress,
+            hooks=_hooks(exp, writer),
         )
 
 
@@ -154,5 +140,28 @@ def _hooks(exp: Experiment, writer: MetricWriter) -> list[Hook]:
     return [Hook(exp.config.train.image_every, draw)]
 
 
+def main() -> None:
+    """The command: flags in, mistakes told in one message."""
+    logging.set_verbosity(logging.WARNING)
+    with command_line.clear_errors():
+        config = command_line.config_file(_CONFIG)
+        folder = pathlib.Path(command_line.required("workdir", "--workdir=runs/digits"))
+        if flags.FLAGS.distributed:
+            jax.distributed.initialize()
+        try:
+            done = run(config, folder)
+        except NonFiniteLoss as error:
+            command_line.stop(str(error))
+    if jax.process_index() == 0:
+        print(
+            f"{done.step} of {config.train.steps} steps done. Draw images with:\n"
+            f"  python -m noise_sched.sample --workdir={folder} --num_images=100 "
+            f"--out={folder}/samples"
+        )
+
+
 if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The run's folder: new, or of the same config.")
+    flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
+    _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
     command_line.run(main)

@@ -66,9 +66,9 @@ class Checkpoints:
         path = epath.Path(directory).expanduser()
         self.directory = path if "://" in str(path) else path.absolute()
         self._read_only = read_only
+        self._manager: Any = None
         if read_only and not self.directory.exists():
-            self._manager = None  # orbax would make the directory
-            return
+            return  # orbax would make it
         self._manager = ocp.CheckpointManager(
             self.directory,
             item_handlers={
@@ -78,10 +78,9 @@ class Checkpoints:
             },
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
+                # Its own read_only prints warnings; without a save it writes nothing but these.
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
-                read_only=read_only,
-                enable_async_checkpointing=not read_only,
             ),
         )
 

@@ -173,14 +173,12 @@ def fit(
 def _stop_non_finite(
     step: int, values: dict[str, Any], state: TrainState, checkpoints: Checkpoints | None
 ) -> None:
-    latest = None
+    kept = "There is no checkpoint yet."
     if checkpoints is not None:
         checkpoints.wait()
         latest = checkpoints.latest_step()
-    if latest is None:
-        kept = "There is no checkpoint yet."
-    else:
-        kept = f"The last good checkpoint is that of step {latest}, in {checkpoints.directory}."
+        if latest is not None:
+            kept = f"The last good checkpoint is that of step {latest}, in {checkpoints.directory}."
     raise NonFiniteLoss(
         f"step {step} is not finite (loss {values['loss']}, gradient norm {values['grad_norm']}, "
         f"parameter norm {values['param_norm']}): its update was not applied and training stopped. "

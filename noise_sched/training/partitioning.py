@@ -111,9 +111,9 @@ def to_global(batch: Any, mesh: Mesh) -> Any:
     """
     sharding = batch_sharding(mesh)
     leaves = jax.tree.leaves(batch)
-    rows = {np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in leaves}
+    rows = {np.shape(leaf)[0] if np.ndim(leaf) else -1 for leaf in leaves}
     local_devices = len(sharding.addressable_devices)
-    if len(rows) != 1 or None in rows:
+    if len(rows) != 1 or -1 in rows:
         raise ValueError(
             f"the arrays of a batch must all have the same number of rows, got shapes "
             f"{[np.shape(leaf) for leaf in leaves]}"

@@ -1,0 +1,135 @@
+"""Config -> objects: the published sizes, and every mix that cannot work is refused in one message."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import digits
+from noise_sched import experiment
+from noise_sched.experiment import ConfigError
+
+PUBLISHED = {
+    "cifar10_rin": 30_951_180,
+    "imagenet64_rin": 214_483_136,
+    "imagenet128_rin": 214_581_440,
+    "imagenet256_rin": 319_033_536,
+    "imagenet512_rin": 320_606_400,
+    "imagenet768_rin": 408_282_304,
+    "imagenet1024_rin": 411_952_320,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_parameter_counts(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert experiment.parameter_count(config) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "b"), [("imagenet64_rin", 1.0), ("imagenet128_rin", 0.6), ("imagenet256_rin", 0.4)]
+)
+def test_published_input_scales(name, b):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    process = experiment.from_config(config).objective.process
+    assert process.input_scale == b
+
+
+def changed(changes: dict):
+    config = digits.get_config("tiny")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": "sigmiod()"}, r"config\.schedule.*Did you mean 'sigmoid'"),
+        ({"process": "vpp()"}, r"config\.process.*Did you mean 'vp'"),
+        ({"input_scale": "per_example_sdt()"}, "Did you mean 'per_example_std'"),
+        ({"conditioning": "gama()"}, "Did you mean 'gamma'"),
+        ({"loss.space": "epsilon()"}, r"config\.loss\.space.*Known: eps"),
+        ({"loss.weight": "unifrom()"}, "Did you mean 'uniform'"),
+        ({"sample.solver": "dddim()"}, "Did you mean 'ddim'"),
+        ({"sample.grid": "unifrom()"}, "Did you mean 'uniform'"),
+        ({"sample.threshold": "statik()"}, "Did you mean 'static'"),
+        ({"sample.steps": 0}, r"config\.sample\.steps.*at least 1"),
+        (
+            {"parametrization": "eps()"},
+            "zero SNR, where config.sample.schedule='cosine.*plain_cosine",
+        ),
+        ({"label_dropout": 0.0, "sample.guidance": "cfg(2)"}, "needs.*label_dropout"),
+        ({"network.num_classes": 0, "sample.guidance": "cfg(2)"}, "num_classes is 0"),
+        ({"sample.classes": (3, 12)}, r"contains \[12\].*classes 0 to 9"),
+        ({"label_dropout": 1.5}, r"label_dropout is a probability.*got 1.5"),
+        ({"loss.self_conditioning": -1.0}, "self_conditioning is a probability"),
+        ({"network.name": "RINN"}, "Did you mean 'RIN'"),
+        ({"network.patch_size": 3}, "patch_size=3 does not divide"),
+        ({"network.dtype": "float16"}, "Known: float32, bfloat16"),
+        ({"optimizer.name": "lmab"}, "Did you mean 'lamb'"),
+        ({"optimizer.decay": "cosin"}, "did you mean 'cosine'"),
+        ({"optimizer.name": "lamb"}, "LAMB is used without clipping"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        experiment.from_config(changed(changes))
+
+
+def test_unknown_network_field_names_the_nearest():
+    config = digits.get_config("tiny")
+    config.network.latent_slot = 3
+    with pytest.raises(ConfigError, match="latent_slot.*Did you mean 'latent_slots'"):
+        experiment.from_config(config)
+
+
+def test_memory_is_needed_for_self_conditioning(monkeypatch):
+    monkeypatch.setattr(experiment.networks.RIN, "initial_memory", lambda self, batch: ())
+    with pytest.raises(ConfigError, match="keeps no memory"):
+        experiment.from_config(digits.get_config("tiny"))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    exp = experiment.from_config(digits.get_config("tiny"))
+    return exp, exp.init_params(jax.random.key(0))
+
+
+def test_labels_are_dropped_at_the_configured_rate(tiny):
+    exp, params = tiny
+    seen = []
+
+    def spy(params, x, noise_cond, label, memory, **_):
+        seen.append(label)
+        return jnp.zeros_like(x), memory
+
+    batch = {"image": jnp.zeros((4000, 4, 4, 1)), "label": jnp.ones(4000, jnp.int32)}
+    spied = experiment.Experiment(**{f: getattr(exp, f) for f in exp.__dataclass_fields__})
+    object.__setattr__(spied, "apply", spy)
+    spied.loss(params, jax.random.key(0), batch)
+    share = np.mean(np.asarray(seen[-1]) == experiment.NO_CLASS)
+    assert abs(share - 0.1) < 0.02
+    np.testing.assert_array_equal(seen[0], seen[-1], "both passes see the same label")
+
+
+def test_self_conditioning_masks_the_memory_and_stops_the_gradient(tiny):
+    """Rate 1 keeps every first-pass memory, and no gradient reaches the first pass."""
+    exp, _ = tiny
+    objective = exp.objective
+
+    def network(scale):
+        return lambda key, x, noise_cond, memory: (scale * x + memory.sum(), memory + scale)
+
+    def loss(scale, rate):
+        other = type(objective)(
+            **{f: getattr(objective, f) for f in objective.__dataclass_fields__}
+            | {"self_conditioning": rate}
+        )
+        x0 = jnp.ones((8, 2, 2, 1))
+        return other.loss(jax.random.key(0), network(scale), x0, jnp.zeros((8, 1)))[0]
+
+    assert float(loss(2.0, 1.0)) != float(loss(2.0, 0.0))
+    plain, conditioned = (jax.grad(loss)(0.0, rate) for rate in (0.0, 1.0))
+    np.testing.assert_allclose(plain, conditioned, rtol=1e-6)

@@ -1,0 +1,189 @@
+"""The train step: its average, its guards, its parts, its donation; and the state it works on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from noise_sched.training import ema, step
+from noise_sched.training.state import TrainState
+
+
+@pytest.fixture(scope="module")
+def train_step():
+    return tiny.train_step(schedule=lambda s: 0.5 * s.astype(jnp.float32))
+
+
+def start():
+    return tiny.init(jax.random.key(0))
+
+
+def test_state_starts_with_the_average_equal_to_the_parameters():
+    state = start()
+    for average, param in zip(
+        jax.tree.leaves(state.ema_params), jax.tree.leaves(state.params), strict=True
+    ):
+        np.testing.assert_array_equal(average, param)
+        assert average.unsafe_buffer_pointer() != param.unsafe_buffer_pointer()
+    assert state.step.dtype == jnp.int32
+
+
+def test_state_wants_a_typed_key():
+    with pytest.raises(ValueError, match="typed PRNG key"):
+        TrainState.create({}, optax.sgd(0.1), jax.random.PRNGKey(0))
+
+
+def test_step_learns_and_reports(train_step):
+    state, losses = start(), []
+    for batch, _ in zip(tiny.Batches(), range(30), strict=False):
+        state, metrics = train_step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.7 * losses[0]
+    assert int(state.step) == 30
+    assert set(metrics) == {
+        "loss",
+        "grad_norm",
+        "param_norm",
+        "learning_rate",
+        "finite",
+        "mean_out",
+    }
+    assert metrics["finite"] == 1
+    assert metrics["learning_rate"] == 0.5 * 29
+    np.testing.assert_allclose(metrics["param_norm"], optax.global_norm(state.params), rtol=1e-6)
+
+
+def test_step_is_the_pieces_by_hand(train_step):
+    state = start()
+    batch = next(tiny.Batches())
+    key = jax.random.fold_in(state.key, 0)
+    (loss, _), grads = jax.value_and_grad(tiny.loss_fn, has_aux=True)(state.params, key, batch)
+    updates, _ = tiny.optimizer().update(grads, state.opt_state, state.params)
+    expected = optax.apply_updates(state.params, updates)
+    expected_ema = jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, state.ema_params, expected)
+    got, metrics = train_step(state, batch)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
+    np.testing.assert_allclose(metrics["grad_norm"], optax.global_norm(grads), rtol=1e-6)
+    for a, b in zip(
+        jax.tree.leaves((got.params, got.ema_params)),
+        jax.tree.leaves((expected, expected_ema)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_the_key_of_a_step_depends_on_the_step(train_step):
+    batch = next(tiny.Batches())
+    _, first = train_step(start(), batch)
+    _, again = train_step(start(), batch)
+    _, later = train_step(start().replace(step=jnp.int32(1)), batch)
+    assert first["loss"] == again["loss"] != later["loss"]
+
+
+def test_donation_happens(train_step):
+    state = start()
+    pointer = state.params["dense"]["kernel"].unsafe_buffer_pointer()
+    new, _ = train_step(state, next(tiny.Batches()))
+    arrays = [leaf for leaf in jax.tree.leaves(state) if leaf is not state.key]
+    assert all(leaf.is_deleted() for leaf in arrays)
+    live = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((new.params, new.opt_state))}
+    live |= {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(new.ema_params)}
+    assert pointer in live
+
+
+@pytest.mark.parametrize("how", ["loss", "gradient", "parameters"])
+def test_a_step_that_is_not_finite_is_not_applied(how):
+    def loss_fn(params, key, batch):
+        loss, metrics = tiny.loss_fn(params, key, batch)
+        if how == "loss":
+            loss = loss + jnp.where(batch["bad"].any(), jnp.inf, 0.0)
+        if how == "gradient":  # the root of 0 has a finite value and an infinite slope
+            weight = jnp.where(batch["bad"].any(), 0.0, 1.0)
+            loss = loss + jnp.sqrt(weight * jnp.sum(params["dense"]["kernel"] ** 2))
+        return loss, metrics
+
+    optimizer = tiny.optimizer()
+    if how == "parameters":
+
+        def explode(updates, state, params):
+            bad = state > 2
+            return jax.tree.map(lambda u: jnp.where(bad, jnp.nan, u), updates), state + 1
+
+        optimizer = optax.chain(
+            optimizer, optax.GradientTransformation(lambda p: jnp.zeros([], jnp.int32), explode)
+        )
+    train_step = step.make_train_step(loss_fn, optimizer, ema_decay=0.9)
+    state = start()
+    state = TrainState.create(state.params, optimizer, state.key)
+    batches = tiny.Batches()
+    for _ in range(3):
+        state, metrics = train_step(state, {**next(batches), "bad": np.zeros(16, bool)})
+        assert metrics["finite"] == 1
+    before = jax.tree.map(np.array, state.replace(key=None))
+    bad = np.zeros(16, bool)
+    bad[3] = True
+    state, metrics = train_step(state, {**next(batches), "bad": bad})
+    assert metrics["finite"] == 0
+    assert int(state.step) == 4
+    after = state.replace(key=None, step=before.step)
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_microbatches_average_to_the_whole():
+    def loss_fn(params, key, batch):
+        out = batch["image"] @ params["dense"]["kernel"]  # no noise: its key differs by part
+        return jnp.mean((out - batch["target"]) ** 2), {}
+
+    results = []
+    for parts in (1, 4):
+        train_step = step.make_train_step(loss_fn, optax.sgd(0.1), microbatches=parts)
+        state = TrainState.create(start().params, optax.sgd(0.1), jax.random.key(0))
+        results.append(train_step(state, next(tiny.Batches())))
+    (one, one_metrics), (four, four_metrics) = results
+    np.testing.assert_allclose(one_metrics["loss"], four_metrics["loss"], rtol=1e-6)
+    np.testing.assert_allclose(one_metrics["grad_norm"], four_metrics["grad_norm"], rtol=1e-5)
+    np.testing.assert_allclose(
+        one.params["dense"]["kernel"], four.params["dense"]["kernel"], rtol=1e-5, atol=1e-7
+    )
+
+
+def test_microbatches_have_keys_of_their_own():
+    def loss_fn(params, key, batch):
+        return jax.random.uniform(key) + 0.0 * jnp.sum(params["w"]), {}
+
+    train_step = step.make_train_step(loss_fn, optax.sgd(0.1), microbatches=2)
+    state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), jax.random.key(0))
+    key = jax.random.fold_in(state.key, 0)
+    draws = [float(jax.random.uniform(jax.random.fold_in(key, i))) for i in range(2)]
+    _, metrics = train_step(state, {"image": np.zeros((4, 1), np.float32)})
+    np.testing.assert_allclose(metrics["loss"], np.mean(draws), rtol=1e-6)
+
+
+def test_refusals(train_step):
+    with pytest.raises(ValueError, match="microbatches must be at least 1"):
+        tiny.train_step(microbatches=0)
+    with pytest.raises(ValueError, match="microbatches=3 does not divide a batch of 16"):
+        tiny.train_step(microbatches=3)(start(), next(tiny.Batches()))
+    clash = step.make_train_step(lambda p, k, b: (jnp.zeros([]), {"loss": 0.0}), optax.sgd(0.1))
+    state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), jax.random.key(0))
+    with pytest.raises(ValueError, match="may not be named"):
+        clash(state, next(tiny.Batches()))
+
+
+def test_ema_with_constant_decay_is_the_weighted_sum():
+    values = np.random.default_rng(0).standard_normal(10).astype(np.float32)
+    average = {"w": jnp.asarray(values[0])}
+    for t, value in enumerate(values[1:]):
+        average = ema.update_ema(average, {"w": jnp.asarray(value)}, t, decay=0.8)
+    weights = 0.2 * 0.8 ** np.arange(8, -1, -1)
+    expected = 0.8**9 * values[0] + np.sum(weights * values[1:])
+    np.testing.assert_allclose(average["w"], expected, rtol=1e-5)
+
+
+def test_ema_warmup():
+    decays = [float(ema.ema_decay_at(t, 0.5, warmup=True)) for t in (0, 1, 8, 1000)]
+    np.testing.assert_allclose(decays, [0.1, 2 / 11, 0.5, 0.5], rtol=1e-6)
+    assert ema.ema_decay_at(0, 0.9999) == np.float32(0.9999)
