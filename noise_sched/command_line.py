@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from absl import app, flags
 
@@ -31,13 +32,14 @@ def clear_errors() -> Iterator[None]:
         stop(str(error))
 
 
-def stop(message: str) -> None:
+def stop(message: str) -> NoReturn:
     """Prints `message` to standard error and exits with code 2."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
 
 def _parse(argv: list[str]) -> list[str]:
+    rest: list[str] = []
     with clear_config_errors():
         try:
             rest = flags.FLAGS(argv)

@@ -88,7 +88,7 @@ class Experiment:
 
     def apply(self, params, x, noise_cond, label, memory, *, train=False, dropout_key=None):
         """One pass of the network; the label is left out where it has no classes."""
-        rngs = {"dropout": dropout_key} if train else None
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
         label = label if self.has_classes else None
         return self.network.apply(
             {"params": params}, x, noise_cond, label, memory, train=train, rngs=rngs

@@ -160,8 +160,8 @@ def main() -> None:
         workdir.load_config(folder)
         config = flags.FLAGS.config
         drawn = run(config, folder, out, flags.FLAGS.num_images, flags.FLAGS.step)
-    print(f"{'drawn' if drawn else 'already drawn'}: {out / 'samples.npz'}")
-    print(f"to look at: {out / 'grid.png'}")
+        print(f"{'drawn' if drawn else 'already drawn'}: {out / 'samples.npz'}")
+        print(f"to look at: {out / 'grid.png'}")
 
 
 def _define_flags() -> None:

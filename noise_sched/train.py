@@ -149,9 +149,12 @@ def main() -> None:
         if flags.FLAGS.distributed:
             jax.distributed.initialize()
         try:
-            done = run(config, folder)
+            _say_done(config, folder, run(config, folder))
         except NonFiniteLoss as error:
             command_line.stop(str(error))
+
+
+def _say_done(config: ConfigDict, folder: pathlib.Path, done: Fitted) -> None:
     if jax.process_index() == 0:
         print(
             f"{done.step} of {config.train.steps} steps done. Draw images with:\n"

@@ -3,16 +3,21 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
-from noise_sched import workdir
+from configs import digits
+from noise_sched import experiment, sample, train, workdir
+from noise_sched.training.checkpoints import Checkpoints
+from noise_sched.training.loop import NonFiniteLoss
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = "--config=configs/digits.py:tiny"
@@ -32,17 +37,12 @@ def command(module: str, *args: str, env: dict | None = None, **kwargs) -> subpr
 
 def run(module: str, *args: str, env: dict | None = None) -> tuple[int, str, str]:
     process = command(module, *args, env=env)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
 def parameters(folder: pathlib.Path) -> dict:
     """The moving average at the newest checkpoint, as sampling reads it."""
-    import jax
-
-    from noise_sched import experiment
-    from noise_sched.training.checkpoints import Checkpoints
-
     exp = experiment.from_config(workdir.load_config(folder))
     abstract = jax.eval_shape(exp.init_params, jax.random.key(0))
     with Checkpoints(workdir.checkpoints(folder), read_only=True) as checkpoints:
@@ -60,7 +60,11 @@ def trained(tmp_path_factory):
     """A finished run that the tests share."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     code, out, err = run(
-        "train", TINY, f"--workdir={folder}", "--config.train.steps=30", "--config.train.log_every=1"
+        "train",
+        TINY,
+        f"--workdir={folder}",
+        "--config.train.steps=30",
+        "--config.train.log_every=1",
     )
     assert code == 0, err
     assert "parameters" in out and "config.schedule = 'linear()'" in out
@@ -73,7 +77,7 @@ def test_kill_9_in_the_middle_of_training(trained, tmp_path):
     folder = tmp_path / "killed"
     args = (TINY, f"--workdir={folder}", "--config.train.steps=30", "--config.train.log_every=1")
     process = command("train", *args)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 500
     while not list(workdir.checkpoints(folder).glob("[0-9]*")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
@@ -88,8 +92,7 @@ def test_kill_9_in_the_middle_of_training(trained, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("fsdp", [1, 2])
-def test_eight_devices_give_the_same_losses(trained, tmp_path, fsdp):
+def test_eight_devices_give_the_same_losses(trained, tmp_path):
     folder = tmp_path / "eight"
     code, out, err = run(
         "train",
@@ -97,7 +100,6 @@ def test_eight_devices_give_the_same_losses(trained, tmp_path, fsdp):
         f"--workdir={folder}",
         "--config.train.steps=30",
         "--config.train.log_every=1",
-        f"--config.train.fsdp={fsdp}",
         env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     )
     assert code == 0, err
@@ -105,98 +107,117 @@ def test_eight_devices_give_the_same_losses(trained, tmp_path, fsdp):
     np.testing.assert_allclose(losses(folder), losses(trained), rtol=2e-4)
 
 
-def test_a_sample_does_not_depend_on_the_batch_size(trained, tmp_path):
-    images = {}
-    for size in (8, 5):
-        out = tmp_path / str(size)
-        code, _, err = run(
-            "sample",
-            f"--workdir={trained}",
-            "--num_images=16",
-            f"--out={out}",
-            f"--config.sample.batch_size={size}",
-            "--config.sample.solver=ddpm()",
-        )
-        assert code == 0, err
-        found = np.load(out / "samples.npz")
-        images[size] = found["images"].astype(int)
-        assert found["labels"].dtype == np.int32
-    assert np.abs(images[8] - images[5]).max() <= 1  # rounding to uint8
-
-
-def test_chosen_classes(trained, tmp_path):
-    out = tmp_path / "sevens"
-    args = (f"--workdir={trained}", "--num_images=6", f"--out={out}")
-    args += ("--config.sample.classes=(7, 3)", "--config.sample.guidance=cfg(w=2.0)")
-    code, text, err = run("sample", *args)
-    assert code == 0 and "grid.png" in text, err
-    assert np.load(out / "samples.npz")["labels"].tolist() == [7, 3, 7, 3, 7, 3]
-    code, text, _ = run("sample", *args)
-    assert code == 0 and "already drawn" in text
-    code, _, err = run("sample", *args[:-1])
-    assert code == 2 and "holds images drawn otherwise" in err
-
-
 @pytest.mark.parametrize(
     ("module", "args", "message"),
     [
         ("train", (TINY, "--config.train.stpes=3"), "unknown key --config.train.stpes.*'steps'"),
-        ("train", (TINY, "--config.schedule=sigmiod()"), "Did you mean 'sigmoid'"),
         ("train", ("--config=configs/digit.py",), "no file configs/digit.py.*configs/digits.py"),
         ("train", ("--config=configs/digits.py:tny",), "unknown variant 'tny'"),
-        ("train", (TINY, "--config.data.name=cifar10"), "not prepared"),
-        ("train", (TINY, "--config.network.num_classes=7"), "num_classes=7, but 'digits' has 10"),
-        ("train", (TINY, "extra"), "unexpected argument 'extra'"),
         ("sample", ("--out=x",), "--workdir is missing"),
     ],
 )
 def test_mistakes_get_one_message_and_write_nothing(module, args, message, tmp_path):
     folder = tmp_path / "new"
     given = (f"--workdir={folder}",) if module == "train" else ()
-    code, _, err = run(module, *args, *given, env={"TFDS_DATA_DIR": str(tmp_path / "tfds")})
-    import re
-
+    code, _, err = run(module, *args, *given)
     assert code == 2 and re.search(message, err) and "Traceback" not in err, err
-    assert len(err.strip().splitlines()) <= 4 and not folder.exists()
+    assert len(err.strip().splitlines()) <= 2 and not folder.exists()
+
+
+# What follows calls the same functions without starting a process.
+
+
+def config(**changes):
+    made = digits.get_config("tiny")
+    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return made
+
+
+def drawn(trained, out, count=16, **changes) -> dict:
+    made = workdir.load_config(trained)
+    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    assert sample.run(made, trained, out, count)
+    return dict(np.load(out / "samples.npz"))
+
+
+def test_a_sample_does_not_depend_on_the_batch_size(trained, tmp_path):
+    one, other = (
+        drawn(trained, tmp_path / str(n), sample__batch_size=n, sample__solver="ddpm()")
+        for n in (8, 5)
+    )
+    assert one["labels"].dtype == np.int32
+    np.testing.assert_array_equal(one["labels"], other["labels"])
+    gap = np.abs(one["images"].astype(int) - other["images"].astype(int))
+    assert gap.max() <= 1  # rounding to uint8
+
+
+def test_chosen_classes_and_a_run_that_is_done(trained, tmp_path):
+    changes = dict(sample__classes=(7, 3), sample__guidance="cfg(w=2.0)")
+    found = drawn(trained, tmp_path / "s", count=6, **changes)
+    assert found["labels"].tolist() == [7, 3, 7, 3, 7, 3]
+    made = workdir.load_config(trained)
+    before = (tmp_path / "s" / "samples.npz").read_bytes()
+    with pytest.raises(ValueError, match="holds images drawn otherwise"):
+        sample.run(made, trained, tmp_path / "s", 6)
+    assert (tmp_path / "s" / "samples.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(data__name="cifar10"), "not prepared"),
+        (dict(data__name="cifra10"), "did you mean 'cifar10'"),
+        (dict(network__num_classes=7), "num_classes=7, but 'digits' has 10"),
+        (dict(train__fsdp=3), "fsdp=3 does not divide"),
+        (dict(data__name="folder:/nowhere"), "/nowhere"),
+    ],
+)
+def test_a_run_that_cannot_work_writes_nothing(changes, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    with pytest.raises((ValueError, OSError), match=message):
+        train.run(config(**changes), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_wrong_workdirs(trained, tmp_path):
-    code, _, err = run("sample", f"--workdir={tmp_path}", "--out=x")
-    assert code == 2 and "is not a workdir" in err
+    with pytest.raises(FileNotFoundError, match="is not a workdir"):
+        workdir.load_config(tmp_path)
     before = (trained / "config.json").read_bytes()
-    code, _, err = run(
-        "train", TINY, f"--workdir={trained}", "--config.train.steps=30", "--config.seed=5"
-    )
-    assert code == 2 and "seed: 0 there, 5 given" in err
+    with pytest.raises(ValueError, match="seed: 0 there, 5 given"):
+        train.run(config(seed=5, train__steps=30), trained)
     assert (trained / "config.json").read_bytes() == before
     (tmp_path / "notes.txt").write_text("mine")
-    code, _, err = run("train", TINY, f"--workdir={tmp_path}")
-    assert code == 2 and "not empty and not a workdir" in err
+    with pytest.raises(ValueError, match="not empty and not a workdir"):
+        train.run(config(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        workdir.load_config(tmp_path)
 
 
 def test_a_checkpoint_cut_off_half_way_falls_back(trained, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(trained, folder)
-    newest = max(workdir.checkpoints(folder).glob("[0-9]*"), key=lambda p: int(p.name))
+    newest = max(workdir.checkpoints(folder).glob("[0-9]*"), key=lambda path: int(path.name))
     for path in (newest / "ema").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
-    code, _, err = run("sample", f"--workdir={folder}", "--num_images=2", f"--out={tmp_path}/s")
-    assert code == 0, err
-    assert newest.name in err
+    drawn(folder, tmp_path / "s", count=2)
     assert json.loads((tmp_path / "s" / "samples.json").read_text())["step"] < int(newest.name)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
-    folder = tmp_path / "bad"
-    code, _, err = run(
-        "train",
-        TINY,
-        f"--workdir={folder}",
-        "--config.train.steps=40",
-        "--config.optimizer.learning_rate=1e30",
-        "--config.optimizer.name=adam",
-    )
-    assert code == 2 and "step" in err and "is not finite" in err, err
-    assert "Traceback" not in err
+    made = config(train__steps=40, optimizer__learning_rate=1e30, optimizer__name="adam")
+    with pytest.raises(NonFiniteLoss, match="step .* is not finite"):
+        train.run(made, tmp_path / "bad")
+    for path in workdir.checkpoints(tmp_path / "bad").glob("[0-9]*"):
+        assert int(path.name) < 40
+
+
+def test_evaluation_reads_what_sampling_writes(trained, tmp_path):
+    from noise_sched.evaluation import class_agreement
+
+    # The tiny run's images are 4 x 4, no digits: the judge says so.
+    found = drawn(trained, tmp_path / "s", count=4)
+    with pytest.raises(ValueError, match="8"):
+        class_agreement.class_agreement(found["images"], found["labels"])

@@ -16,7 +16,6 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
-from jaxtyping import Array, Float
 
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.process import Images, NoiseLevel

@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from noise_sched.diffusion.numbers import Leaf
 from noise_sched.diffusion.process import Images, NoiseLevel

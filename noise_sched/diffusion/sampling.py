@@ -100,7 +100,7 @@ def sample(
         state, _ = carry
         index, level, next_level, replayed = step
         level, next_level = (
-            l.map(lambda f: jnp.broadcast_to(f, (batch,))) for l in (level, next_level)
+            each.map(lambda f: jnp.broadcast_to(f, (batch,))) for each in (level, next_level)
         )
         z = fresh_noise(index) if replayed is None else replayed
         state, prediction = solver.step(denoise, state, level, next_level, z)
@@ -115,7 +115,7 @@ def sample(
         noise,
     )
     (_, x0), kept = jax.lax.scan(body, (start, jnp.zeros_like(x_T)), path)
-    return (x0, kept) if trajectory else x0
+    return x0 if kept is None else (x0, kept)
 
 
 def _check(levels: NoiseLevel, x_T: Images, noise) -> None:

@@ -44,7 +44,7 @@ class SpecError(ValueError):
 
 
 def choices(kind: str) -> dict[str, type]:
-    """Every buildable name of a kind, e.g. choices("schedule")["sigmoid"]."""
+    """Every buildable name of a kind: {"sigmoid": sigmoid, ...} for "schedule"."""
     return {
         name: value
         for name, value in vars(KINDS[kind]).items()

@@ -42,10 +42,12 @@ def make_mesh(fsdp: int = 1, *, devices: Sequence[jax.Device] | None = None) -> 
             f"fsdp={fsdp} does not divide the {count} device(s): use one of "
             f"{', '.join(map(str, divisors))}"
         )
-    # jax.make_mesh defaults to explicit axes, under which linen's convolutions fail.
-    return jax.make_mesh(
-        (count // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices
-    )
+    # Host by host, so that a host's rows of a batch are one block of it, the p-th of process p:
+    # jax.make_mesh may interleave the hosts of a TPU slice. Its axes would be explicit, too, under
+    # which linen's convolutions fail.
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
+    grid = np.asarray(devices).reshape(count // fsdp, fsdp)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -5,8 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from noise_sched.diffusion import grids, guidance, parametrization, process, schedules, solvers
-from noise_sched.diffusion import specs, thresholding
+from noise_sched.diffusion import (
+    grids,
+    guidance,
+    parametrization,
+    process,
+    schedules,
+    solvers,
+    specs,
+    thresholding,
+)
 from noise_sched.diffusion.parametrization import Prediction, from_x0
 from noise_sched.diffusion.sampling import draw, example_keys, initial_noise, sample
 
