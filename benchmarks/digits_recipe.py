@@ -64,7 +64,8 @@ def trainings() -> list[tuple[dict, list[dict]]]:
     if "sampling" in _GROUPS.value:
         rows += [(choice, SAMPLERS) for choice in main if choice["parametrization"] != "x0()"]
     if "seeds" in _GROUPS.value:
-        rows += [(choice | dict(seed=seed), [PLAIN, GUIDED]) for seed in (1, 2) for choice in main]
+        best = [c for c in main if c["input_scale"] == "none()" and c["parametrization"] != "eps()"]
+        rows += [(choice | dict(seed=seed), [PLAIN, GUIDED]) for seed in (1, 2) for choice in best]
     return rows
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from noise_sched import experiment, sample, train, workdir
+from noise_sched import drawing, experiment, train, workdir
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.loop import NonFiniteLoss
 
@@ -136,7 +136,7 @@ def config(**changes):
 def drawn(trained, out, count=16, **changes) -> dict:
     made = workdir.load_config(trained)
     made.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
-    assert sample.run(made, trained, out, count)
+    assert drawing.run(made, trained, out, count)
     return dict(np.load(out / "samples.npz"))
 
 
@@ -158,7 +158,7 @@ def test_chosen_classes_and_a_run_that_is_done(trained, tmp_path):
     made = workdir.load_config(trained)
     before = (tmp_path / "s" / "samples.npz").read_bytes()
     with pytest.raises(ValueError, match="holds images drawn otherwise"):
-        sample.run(made, trained, tmp_path / "s", 6)
+        drawing.run(made, trained, tmp_path / "s", 6)
     assert (tmp_path / "s" / "samples.npz").read_bytes() == before
 
 

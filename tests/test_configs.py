@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from noise_sched import sample, train
+from noise_sched import drawing, train
 from noise_sched.training import loop
 
 CONFIGS = sorted(
@@ -41,13 +41,13 @@ def test_tiny(name, tmp_path, monkeypatch, capsys):
         np.testing.assert_array_equal(one, other)
 
     out = tmp_path / "samples"
-    assert sample.run(config, tmp_path / "whole", out, num_images=8)
+    assert drawing.run(config, tmp_path / "whole", out, num_images=8)
     found = np.load(out / "samples.npz")
     size, channels = config.data.image_size, config.data.channels
     assert found["images"].shape == (8, size, size, channels) and found["images"].dtype == np.uint8
     assert found["images"].std() > 0
     assert len(list((out / "images").glob("*.png"))) == 8 and (out / "grid.png").is_file()
-    assert not sample.run(config, tmp_path / "whole", out, num_images=8), "done already"
+    assert not drawing.run(config, tmp_path / "whole", out, num_images=8), "done already"
 
 
 def test_unknown_variants_are_refused():
