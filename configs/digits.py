@@ -34,7 +34,7 @@ def get_config(variant=None):
     )
     config.ema.update(decay=0.999, warmup=True)
     config.train.update(
-        steps=2_000, batch_size=64, log_every=100, checkpoint_every=500, image_every=500
+        steps=3_000, batch_size=64, log_every=100, checkpoint_every=1_000, image_every=1_500
     )
     config.sample.update(schedule="cosine()", steps=50, solver="ddim(eta=0.0)", batch_size=250)
     return common.finish(config, variant)
