@@ -74,8 +74,15 @@ install_editable() {
     fail "$VENV has no pip. Remove it (\`rm -r '$VENV'\`) and run this again."
   export PIP_DISABLE_PIP_VERSION_CHECK=1
   # uv installs all this in a sixth of the time (10 s, not 60), but does not read pip's settings:
-  # where those name another package index, and wherever uv does not get through, it is pip.
-  if ! "$PYTHON" -m pip config list | grep -qE '\.(index-url|no-index)=' &&
+  # where those name another package index, and wherever uv does not get through, it is pip. Where
+  # they name certificates, uv is told.
+  local settings certificates
+  settings="$("$PYTHON" -m pip config list 2>/dev/null || true)"
+  certificates="$(printf '%s\n' "$settings" | sed -n "s/^.*\.cert='\(.*\)'\$/\1/p" | tail -n 1)"
+  if [ -n "$certificates" ]; then
+    export SSL_CERT_FILE="${SSL_CERT_FILE:-$certificates}"
+  fi
+  if ! printf '%s\n' "$settings" | grep -qE '\.(index-url|no-index)=' &&
     "$PYTHON" -m pip install --quiet 'uv>=0.5,<1'; then
     "$PYTHON" -m uv pip install --quiet --python "$PYTHON" --constraints constraints.txt \
       --editable "$1" && return
