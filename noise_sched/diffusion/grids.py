@@ -89,7 +89,7 @@ class leading:
         _check_steps(steps, self.levels)
         k = 1 + self.offset + np.arange(steps)[::-1] * (self.levels // steps)
         require(
-            k[0] <= self.levels and k[-1] >= 1,
+            bool(k[0] <= self.levels and k[-1] >= 1),
             f"leading(offset={self.offset}) with {steps} steps asks for level {k[0]} of {self.levels}. "
             "Use fewer steps or offset=0.",
         )

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
+from jaxtyping import Array
 
 from noise_sched.diffusion import parametrization
 from noise_sched.diffusion.denoiser import Denoise
@@ -113,7 +114,7 @@ class _Extrapolation:
             )
 
 
-def _spread(out: Images) -> Images:
+def _spread(out: Images) -> Array:
     return jnp.std(out, axis=tuple(range(1, out.ndim)), keepdims=True)
 
 

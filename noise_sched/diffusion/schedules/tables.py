@@ -36,7 +36,9 @@ Table = Any
 
 
 class TableSchedule:
-    """A schedule given by T levels. Subclasses are frozen dataclasses that define `beta_table`."""
+    """A schedule given by T levels: frozen dataclasses with a static field `levels` and `beta_table`."""
+
+    levels: int | None
 
     def beta_table(self) -> Table:
         """beta_1 .. beta_T."""
@@ -48,8 +50,8 @@ class TableSchedule:
 
     @property
     def num_levels(self) -> int:
-        """T."""
-        return self.table().shape[0]
+        """T, known without computing anything."""
+        return self.levels or 0
 
     def level(self, k: int | jax.Array) -> jax.Array:
         """The logSNR of level k in 0 .. T (0 is clean data, +inf)."""
@@ -262,7 +264,7 @@ class from_betas(TableSchedule):
         is part of what a program is, not a knob of it.
     """
 
-    betas: tuple[float, ...] = dataclasses.field(metadata={"static": True})
+    betas: Leaf = dataclasses.field(metadata={"static": True})
 
     def __post_init__(self):
         object.__setattr__(self, "betas", _plain("from_betas(betas)", self.betas))
@@ -274,6 +276,11 @@ class from_betas(TableSchedule):
                 "variance that one level replaces by noise; only the last may be 1. A negative one "
                 "would make abar grow again.",
             )
+
+    @property
+    def num_levels(self) -> int:
+        """T."""
+        return len(self.betas)
 
     def beta_table(self) -> Table:
         """The betas."""
@@ -289,7 +296,7 @@ class from_alpha_bars(TableSchedule):
       alpha_bars: abar_1 .. abar_T in (0, 1], never increasing; the last may be 0.
     """
 
-    alpha_bars: tuple[float, ...] = dataclasses.field(metadata={"static": True})
+    alpha_bars: Leaf = dataclasses.field(metadata={"static": True})
 
     def __post_init__(self):
         object.__setattr__(
@@ -304,6 +311,11 @@ class from_alpha_bars(TableSchedule):
                 "signal's power: it starts below 1, never increases, and only the last may be 0.",
             )
             before = abar
+
+    @property
+    def num_levels(self) -> int:
+        """T."""
+        return len(self.alpha_bars)
 
     def table(self) -> Table:
         """Equation (2)."""

@@ -34,7 +34,7 @@ _SCHEDULE: dict[str, Any] = {"kind": "schedule"}
 class zero_terminal(TableSchedule):
     r"""Zero terminal SNR (Lin et al. 2024, arXiv 2305.08891, Algorithm 1), for any schedule.
 
-    With s = sqrt(gamma), s_first its value at the first level (1 for a continuous schedule, at t = 0):
+    With s = sqrt(gamma), s_first its value at the first level (at t = 0 for a continuous schedule):
 
         (1)  s'(t) = (s(t) - s(1)) s_first / (s_first - s(1))
 
@@ -78,28 +78,32 @@ class zero_terminal(TableSchedule):
 
 @dataclasses.dataclass(frozen=True)
 class _continuous(GammaSchedule):
-    """Equation (1) of `zero_terminal` with s_first = 1."""
+    """Equation (1) of `zero_terminal`, with the level at t = 0 as the first."""
 
     schedule: Any
 
     def powers(self, t: Value) -> tuple[Value, Value]:
         """s'^2 and (1 - s') (1 + s')."""
-        s, noise = self._root(t)
-        last, last_noise = self._root(jnp.ones((), t.dtype))
-        # 1 - s = (1 - s^2) / (1 + s), with 1 - s^2 = sigmoid(-logsnr).
-        below_one = noise / (1.0 + s)
-        all_below_one = last_noise / (1.0 + last)
-        moved = (s - last) / all_below_one
-        return moved**2, below_one / all_below_one * (1.0 + moved)
+        s, below_one = self._root(t)
+        first, first_below_one = self._root(jnp.zeros((), t.dtype))
+        last, last_below_one = self._root(jnp.ones((), t.dtype))
+        stretch = first / (last_below_one - first_below_one)
+        moved = (s - last) * stretch
+        # 1 - s' = (1 - s_first) + (s_first - s')
+        moved_below_one = first_below_one + (below_one - first_below_one) * stretch
+        return moved**2, moved_below_one * (1.0 + moved)
 
     def _root(self, t: Value) -> tuple[Value, Value]:
+        """Returns s and 1 - s = (1 - gamma) / (1 + s), with 1 - gamma from its own power."""
         gamma = self.schedule.gamma(t)
         positive = gamma > 0  # keeps the root's infinite slope out of the gradient
         s = jnp.where(positive, jnp.sqrt(jnp.where(positive, gamma, 1.0)), 0.0)
         if isinstance(self.schedule, GammaSchedule):
             signal, noise = self.schedule.powers(t)
-            return s, jnp.minimum(noise / (signal + noise), 1.0 - self.schedule.clip_min)
-        return s, jax.nn.sigmoid(-self.schedule.logsnr(t))
+            noise = jnp.minimum(noise / (signal + noise), 1.0 - self.schedule.clip_min)
+        else:
+            noise = jax.nn.sigmoid(-self.schedule.logsnr(t))
+        return s, noise / (1.0 + s)
 
 
 @register_dataclass
@@ -282,7 +286,7 @@ class discrete(TableSchedule):
         return t + jax.lax.stop_gradient(level / self.num_levels - t)
 
 
-def _scale_odds(gamma: Value, gain: Value) -> Value:
+def _scale_odds(gamma: Value, gain: jax.Array) -> Value:
     signal = gamma * gain
     return signal / (signal + (1.0 - gamma))
 
