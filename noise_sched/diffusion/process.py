@@ -67,7 +67,7 @@ class NoiseLevel:
 
     @property
     def angle(self) -> Float[Array, "*shape"]:
-        """The angle arccos sqrt(gamma) in [0, pi/2]: 0 is clean, pi/2 is zero SNR; finite at both ends."""
+        """Arccos sqrt(gamma) in [0, pi/2]: 0 is clean, pi/2 is zero SNR; finite at both ends."""
         return jnp.arctan2(self.input_scale * self.sigma, self.alpha)
 
     def expand_to(self, x: Images) -> "NoiseLevel":
