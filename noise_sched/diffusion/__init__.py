@@ -3,7 +3,7 @@
 Knows no network, no config and no file; imports jax only. Read in this order:
 
     schedules       t -> logSNR                       (t = 0 is clean, t = 1 is noise)
-    process         logSNR -> NoiseLevel(alpha, sigma), and x_t = alpha x0 + sigma eps
+    process         logSNR -> NoiseLevel(alpha, sigma), and x_t = alpha x0 + sigma eps; vp, ve, flow
     parametrization what the network's output means   -> Prediction(x0, eps)
     input_scale     what the network's input is multiplied by
     conditioning    what the network is told of the noise level

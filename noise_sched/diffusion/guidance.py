@@ -1,27 +1,46 @@
 r"""Guidance: two denoisers -> one.
 
-    (1)  cfg(w):  prediction = uncond + w (cond - uncond)
+    (1)  guided = other + w (wanted - other)
+    (2)  guided' = guided (phi std(wanted) / std(guided) + 1 - phi)
 
-w = 1 is no guidance, as in Lin et al. 2023 and most of the field; Ho & Salimans 2022 (arXiv
+w = 1 is no guidance, as in Lin et al. 2024 and most of the field; Ho & Salimans 2022 (arXiv
 2207.12598) and the RIN code write 1 + w instead. Prediction is an affine function of the network's
 output, so (1) is the same in eps, x0 or v. It comes before thresholding, as published.
+
+(2) is Lin et al.'s rescaling (arXiv 2305.08891, Algorithm 2; std over each example) and is not the
+same in every space: it is done in `space`, which should be what the network predicts (v in the paper).
 """
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import register_dataclass
+from jaxtyping import Array
 
+from noise_sched.diffusion import parametrization
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.parametrization import Parametrization, Prediction
+from noise_sched.diffusion.process import Images, NoiseLevel
 
 
 @runtime_checkable
 class Guidance(Protocol):
-    """Combines a conditional and an unconditional denoiser."""
+    """Combines a denoiser with another that it is pushed away from.
 
-    def __call__(self, conditional: Denoise, unconditional: Denoise) -> Denoise:
+    Attributes:
+      other: what the other denoiser is: "unlabelled" (the same network without the label), "weights"
+        (other weights, with the label), or "none".
+    """
+
+    @property
+    def other(self) -> str:
+        """What the other denoiser is."""
+        ...
+
+    def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
         """Returns the guided denoiser."""
         ...
 
@@ -31,41 +50,168 @@ class Guidance(Protocol):
 class none:
     """The conditional denoiser alone."""
 
-    def __call__(self, conditional: Denoise, unconditional: Denoise) -> Denoise:
+    other: ClassVar[str] = "none"
+
+    def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
         """Returns `conditional`."""
         return conditional
 
 
-@register_dataclass
-@dataclasses.dataclass(frozen=True)
-class cfg:
-    """Classifier-free guidance, equation (1).
+class _Extrapolation:
+    """Equations (1) and (2). Subclasses are frozen dataclasses with w, rescale and space.
 
     The memory (RIN's latents) is the conditional branch's and is given to both, as published.
-
-    Attributes:
-      w: guidance scale, >= 0; 1 is none, 0 is unconditional.
     """
 
-    w: Leaf = 1.0
+    w: Leaf
+    rescale: Leaf
+    space: Any
 
-    def __post_init__(self):
-        if is_plain(self.w):
-            require(
-                self.w >= 0,
-                f"cfg(w) must be non-negative, got {self.w}; 1 means no guidance, larger follows "
-                "the label more.",
-            )
+    @property
+    def does_nothing(self) -> bool:
+        """Whether one network pass is enough: w is plainly 1."""
+        return is_plain(self.w) and self.w == 1
 
-    def __call__(self, conditional: Denoise, unconditional: Denoise) -> Denoise:
+    def combine(
+        self, level: NoiseLevel, x: Images, wanted: Prediction, away: Prediction
+    ) -> Prediction:
+        """Equations (1) and (2), for `level` of shape [batch]."""
+        guided = jax.tree.map(lambda c, u: u + self.w * (c - u), wanted, away)
+        if is_plain(self.rescale) and self.rescale == 0:
+            return guided
+        space: Parametrization = self.space
+        out = space.target(level, guided.x0, guided.eps)
+        std = _spread(out)
+        ratio = _spread(space.target(level, wanted.x0, wanted.eps)) / jnp.where(std > 0, std, 1.0)
+        factor = self.rescale * jnp.where(std > 0, ratio, 1.0) + (1.0 - self.rescale)
+        return space.to_prediction(level, x, out * factor)
+
+    def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
         """Returns the guided denoiser: two network passes, one where w is plainly 1."""
-        if is_plain(self.w) and self.w == 1:
+        if self.does_nothing:
             return conditional
 
         def guided(x, level, memory):
-            towards, next_memory = conditional(x, level, memory)
-            away, _ = unconditional(x, level, memory)
-            prediction = jax.tree.map(lambda c, u: u + self.w * (c - u), towards, away)
-            return prediction, next_memory
+            wanted, next_memory = conditional(x, level, memory)
+            away, _ = other(x, level, memory)
+            return self.combine(level, x, wanted, away), next_memory
+
+        return guided
+
+    def _check(self) -> None:
+        name = type(self).__name__
+        if is_plain(self.w):
+            require(
+                self.w >= 0,
+                f"{name}(w) must be non-negative, got {self.w}; 1 means no guidance, larger follows "
+                "the wanted prediction more.",
+            )
+        if is_plain(self.rescale):
+            require(
+                0 <= self.rescale <= 1,
+                f"{name}(rescale) must lie in [0, 1], got {self.rescale}; 0 is none, 0.7 the published "
+                "value.",
+            )
+
+
+def _spread(out: Images) -> Array:
+    return jnp.std(out, axis=tuple(range(1, out.ndim)), keepdims=True)
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class cfg(_Extrapolation):
+    """Classifier-free guidance: away from the same network without the label.
+
+    Attributes:
+      w: guidance scale, >= 0; 1 is none, 0 is unconditional.
+      rescale: phi of equation (2) in [0, 1]; published 0.7 with w = 7.5, 0 is none.
+      space: the parametrization in which (2) is done: the network's own.
+    """
+
+    w: Leaf = 1.0
+    rescale: Leaf = 0.0
+    space: Any = dataclasses.field(
+        default=parametrization.v(), metadata={"kind": "parametrization"}
+    )
+    other: ClassVar[str] = "unlabelled"
+
+    def __post_init__(self):
+        self._check()
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class autoguide(_Extrapolation):
+    """Autoguidance (Karras et al. 2024, arXiv 2406.02507): away from a worse network, same label.
+
+    The other denoiser is made of a second set of weights: a smaller or less trained network.
+
+    Attributes:
+      w: guidance scale, >= 0; 1 is none. Published about 2.
+      rescale, space: as in `cfg`.
+    """
+
+    w: Leaf = 2.0
+    rescale: Leaf = 0.0
+    space: Any = dataclasses.field(
+        default=parametrization.v(), metadata={"kind": "parametrization"}
+    )
+    other: ClassVar[str] = "weights"
+
+    def __post_init__(self):
+        self._check()
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class interval:
+    """Guidance at middle noise levels only (Kynkaanniemi et al. 2024, arXiv 2404.07724).
+
+    Outside low < sigma / alpha <= high it is the conditional denoiser alone, and the other one is not
+    run where no example of the batch is inside.
+
+    Attributes:
+      guidance: what is done inside, `cfg(...)` or `autoguide(...)`.
+      low: >= 0.
+      high: larger than low; None is no bound.
+    """
+
+    guidance: Any = dataclasses.field(metadata={"kind": "guidance"})
+    low: Leaf = 0.0
+    high: Leaf | None = None
+
+    def __post_init__(self):
+        if is_plain(self.low):
+            require(self.low >= 0, f"interval(low) is sigma / alpha, >= 0, got {self.low}.")
+        if is_plain(self.low, self.high):
+            require(
+                self.low < self.high,
+                f"interval needs low < high, got low={self.low}, high={self.high}.",
+            )
+
+    @property
+    def other(self) -> str:
+        """The inner guidance's."""
+        return self.guidance.other
+
+    def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
+        """Returns the denoiser that is guided inside the interval."""
+        if self.other == "none" or self.guidance.does_nothing:
+            return conditional
+
+        def guided(x, level, memory):
+            wanted, next_memory = conditional(x, level, memory)
+            inside = level.ratio > self.low
+            if self.high is not None:
+                inside = inside & (level.ratio <= self.high)
+
+            def combined():
+                away, _ = other(x, level, memory)
+                pushed = self.guidance.combine(level, x, wanted, away)
+                choose = inside.reshape(inside.shape + (1,) * (x.ndim - 1))
+                return jax.tree.map(lambda p, c: jnp.where(choose, p, c), pushed, wanted)
+
+            return jax.lax.cond(jnp.any(inside), combined, lambda: wanted), next_memory
 
         return guided

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
 
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf
+from noise_sched.diffusion.parametrization import check_sigma_data
 from noise_sched.diffusion.process import Images, NoiseLevel
 
 
@@ -52,12 +53,7 @@ class analytic:
     sigma_data: Leaf = 1.0
 
     def __post_init__(self):
-        if is_plain(self.sigma_data):
-            require(
-                self.sigma_data > 0,
-                f"analytic(sigma_data) must be positive, got {self.sigma_data}. Measure the standard "
-                "deviation of the images in [-1, 1]; EDM uses 0.5.",
-            )
+        check_sigma_data("analytic", self.sigma_data)
 
     def __call__(self, level: NoiseLevel, x: Images) -> Images:
         """Returns x / sqrt(alpha^2 sigma_data^2 + sigma^2)."""

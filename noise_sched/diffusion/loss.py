@@ -1,11 +1,18 @@
 r"""The training loss, for any mix of choices.
 
-    t ~ U[0, 1),  eps ~ N(0, I),  x_t = alpha x0 + sigma eps
+    t ~ U(0, 1),  eps ~ N(0, I),  x_t = alpha x0 + sigma eps
     (1)  loss = mean over the batch of  weight(level) * mean |target - output|^2    in `space`
+
+t is drawn inside the open interval, since a schedule may be infinite at either end; the last level of
+`discrete(...)`, zero SNR included, is drawn like every other.
 
 `space` is a parametrization and need not be the network's own: with another one, the output goes
 through `Prediction`. Where it is the network's own, no conversion happens, so nothing is ever divided
 by an alpha or a sigma that is zero.
+
+Offset noise (Lin et al. 2024, arXiv 2305.08891, section 5.4): eps ~ N(offset d, I) with one d ~ N(0, 1)
+per image and channel. It lets a flawed schedule change an image's mean brightness, at the price of
+images too dark or bright; it is here to be compared with zero terminal SNR.
 
 Latent self-conditioning (Jabri et al. 2022, arXiv 2212.11972, section 3.2): a first pass with empty
 memory and the same x_t gives the memory of the second; no gradient flows through it, and each example
@@ -22,8 +29,9 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Key
 
 from noise_sched.diffusion.denoiser import Memory, Preconditioner
+from noise_sched.diffusion.numbers import is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization
-from noise_sched.diffusion.process import Images, NoiseLevel, diffuse, vp
+from noise_sched.diffusion.process import Images, NoiseLevel, Process, diffuse
 from noise_sched.diffusion.schedules import Schedule
 from noise_sched.diffusion.weighting import Weighting
 
@@ -48,15 +56,31 @@ class Objective:
         first pass off. RIN: 0.9.
       clip_x0: clip the predicted x0 to [-1, 1] in the loss, as the reference does when the loss is in
         x0 or the network predicts x0. Outside the range it has no gradient, hence off by default.
+      offset_noise: how far each channel's noise is shifted, 0 for not; Lin et al. compare 0.1.
+
+    Raises:
+      ValueError: where two of them have different ideas of sigma_data.
     """
 
     schedule: Schedule
-    process: vp
+    process: Process
     preconditioner: Preconditioner
     space: Parametrization
     weight: Weighting
     self_conditioning: float = dataclasses.field(default=0.0, metadata={"static": True})
     clip_x0: bool = dataclasses.field(default=False, metadata={"static": True})
+    offset_noise: float = dataclasses.field(default=0.0, metadata={"static": True})
+
+    def __post_init__(self):
+        require(
+            self.offset_noise >= 0, f"offset_noise must be non-negative, got {self.offset_noise}."
+        )
+        _check_one_sigma_data(
+            parametrization=getattr(self.preconditioner, "parametrization", None),
+            input_scale=getattr(self.preconditioner, "input_scale", None),
+            space=self.space,
+            weight=self.weight,
+        )
 
     def loss(
         self, key: Key[Array, ""], network: TrainNetwork, x0: Images, memory: Memory
@@ -73,9 +97,9 @@ class Objective:
           The scalar loss and the metrics {"mse": the unweighted error}.
         """
         t_key, eps_key, memory_key, first_key, key = jax.random.split(key, 5)
-        t = jax.random.uniform(t_key, x0.shape[:1], x0.dtype)
-        eps = jax.random.normal(eps_key, x0.shape, x0.dtype)
-        level = self.process.level(self.schedule.logsnr(t))
+        t = jax.random.uniform(t_key, x0.shape[:1], x0.dtype, minval=jnp.finfo(x0.dtype).eps / 2)
+        eps = self._noise(eps_key, x0)
+        level, rate = self._level(t)
         x = diffuse(level, x0, eps)
 
         if self.self_conditioning:
@@ -85,8 +109,23 @@ class Objective:
         out, _ = self.preconditioner.output(lambda *args: network(key, *args), x, level, memory)
 
         errors = self.errors(level, x, out, x0, eps)
-        loss = jnp.mean(self.weight(level) * errors)
+        loss = jnp.mean(self.weight(level, self.space, rate) * errors)
         return loss, {"mse": jnp.mean(errors)}
+
+    def _noise(self, key: Key[Array, ""], x0: Images) -> Images:
+        eps = jax.random.normal(key, x0.shape, x0.dtype)
+        if not self.offset_noise:
+            return eps
+        shape = (x0.shape[0], *(1,) * (x0.ndim - 2), x0.shape[-1])
+        offset = jax.random.normal(jax.random.fold_in(key, 1), shape, x0.dtype)
+        return eps + self.offset_noise * offset
+
+    def _level(self, t: Float[Array, "batch"]) -> tuple[NoiseLevel, Float[Array, "batch"]]:
+        """The levels at `t`, and -d logsnr / dt there (zeros where the weight does not ask)."""
+        if not self.weight.per_logsnr:
+            return self.process.level(self.schedule.logsnr(t)), jnp.zeros_like(t)
+        logsnr, slope = jax.jvp(self.schedule.logsnr, (t,), (jnp.ones_like(t),))
+        return self.process.level(logsnr), -slope
 
     def errors(
         self, level: NoiseLevel, x: Images, out: Images, x0: Images, eps: Images
@@ -103,6 +142,18 @@ class Objective:
         clip = (lambda x0: jnp.clip(x0, -1.0, 1.0)) if self.clip_x0 else (lambda x0: x0)
         prediction = own.to_prediction(level, x, out, clip)
         return self.space.target(level, prediction.x0, prediction.eps)
+
+
+def _check_one_sigma_data(**parts: Any) -> None:
+    """There is one standard deviation of the data: what disagrees is a mistake nobody would see."""
+    found = {name: getattr(part, "sigma_data", None) for name, part in parts.items()}
+    found = {name: value for name, value in found.items() if is_plain(value)}
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{name} {parts[name]!r}" for name in found)
+        raise ValueError(
+            f"different sigma_data in {said}. The data has one standard deviation: write the same "
+            "number in each, measured in [-1, 1]."
+        )
 
 
 def _keep_some(key: Key[Array, ""], memory: Memory, rate: float) -> Memory:

@@ -1,14 +1,21 @@
 r"""Noising processes: logSNR -> noise level (alpha, sigma), and x_t = alpha x0 + sigma eps.
 
-    (1)  vp(b):  alpha = b sqrt(gamma),  sigma = sqrt(1 - gamma),   gamma = sigmoid(logsnr)
-    (2)  x_t = alpha x0 + sigma eps,     eps ~ N(0, I)
+    (1)  vp(b):  alpha = b sqrt(gamma),       sigma = sqrt(1 - gamma),   gamma = sigmoid(logsnr)
+    (2)  x_t = alpha x0 + sigma eps,          eps ~ N(0, I)
+    (3)  ve():   alpha = 1,                   sigma = exp(-logsnr / 2)
+    (4)  flow(): alpha = sigmoid(logsnr / 2), sigma = 1 - alpha
 
 b is the input scale of Chen 2023 (arXiv 2301.10972, section 2.2): it multiplies the data, and so
 shifts the level's logSNR by 2 ln b without touching the schedule. Zero terminal SNR is the ordinary
 value (alpha, sigma) = (0, 1), reached exactly from logsnr = -inf.
+
+One logSNR in two processes is the same noising in other units of x_t. EDM (arXiv 2206.00364) writes
+x_t = s(t) (x0 + sigma(t) eps): its scaling s = 1 is `ve()`, its s = 1 / sqrt(1 + sigma^2) is `vp()`, and
+its sigma is `NoiseLevel.ratio` in every frame.
 """
 
 import dataclasses
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +50,16 @@ class NoiseLevel:
         return 2.0 * (jnp.log(self.alpha) - jnp.log(self.sigma))
 
     @property
+    def schedule_logsnr(self) -> Float[Array, "*shape"]:
+        """The schedule's logSNR, without b: what `gamma` and `angle` are functions of."""
+        return self.logsnr - 2.0 * jnp.log(jnp.asarray(self.input_scale, self.alpha.dtype))
+
+    @property
+    def ratio(self) -> Float[Array, "*shape"]:
+        """Noise to signal, sigma / alpha: EDM's sigma, in any frame; 0 for clean data, +inf at zero SNR."""
+        return self.sigma / self.alpha
+
+    @property
     def gamma(self) -> Float[Array, "*shape"]:
         """The schedule's gamma: signal power in the unscaled variance-preserving frame."""
         signal = jnp.square(self.alpha)
@@ -64,6 +81,17 @@ class NoiseLevel:
         return NoiseLevel(function(self.alpha), function(self.sigma), function(scale))
 
 
+@runtime_checkable
+class Process(Protocol):
+    """A frame: what a logSNR means for the two amplitudes."""
+
+    supports_zero_snr: ClassVar[bool]
+
+    def level(self, logsnr: Float[Array, "*shape"]) -> NoiseLevel:
+        """(alpha, sigma) at the schedule's `logsnr`."""
+        ...
+
+
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class vp:
@@ -74,6 +102,7 @@ class vp:
     """
 
     input_scale: Leaf = 1.0
+    supports_zero_snr: ClassVar[bool] = True
 
     def __post_init__(self):
         if is_plain(self.input_scale):
@@ -90,6 +119,38 @@ class vp:
             alpha=scale * jnp.sqrt(jax.nn.sigmoid(logsnr)),
             sigma=jnp.sqrt(jax.nn.sigmoid(-logsnr)),
             input_scale=jnp.broadcast_to(scale, logsnr.shape),
+        )
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ve:
+    """The variance-exploding process, equation (3): EDM's own frame. Zero SNR is sigma = inf."""
+
+    supports_zero_snr: ClassVar[bool] = False
+
+    def level(self, logsnr: Float[Array, "*shape"]) -> NoiseLevel:
+        """(1, sigma) at `logsnr`; (1, 0) at clean data."""
+        return NoiseLevel(
+            alpha=jnp.ones_like(logsnr),
+            sigma=jnp.exp(-0.5 * logsnr),
+            input_scale=jnp.ones_like(logsnr),
+        )
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class flow:
+    """The straight path of rectified flow, equation (4): alpha + sigma = 1 (arXiv 2209.03003)."""
+
+    supports_zero_snr: ClassVar[bool] = True
+
+    def level(self, logsnr: Float[Array, "*shape"]) -> NoiseLevel:
+        """(1 - s, s), with s the flow's time at `logsnr`; exact at +-inf."""
+        return NoiseLevel(
+            alpha=jax.nn.sigmoid(0.5 * logsnr),
+            sigma=jax.nn.sigmoid(-0.5 * logsnr),
+            input_scale=jnp.ones_like(logsnr),
         )
 
 

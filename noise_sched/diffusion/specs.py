@@ -1,14 +1,17 @@
 """Config strings -> objects: build("sigmoid(-3, 3, tau=0.9)").
 
 A spec is the call that a person would write in Python, with literals (and other specs) as arguments.
-It is parsed, never evaluated. The names are the lower-case dataclasses of each module, so a new one is
-reachable by its name as soon as it is written; `repr` of what is built is again a spec.
+It is parsed, never evaluated. A bare name may stand for a number that several specs share:
+build("edm(sigma_data)", names={"sigma_data": 0.5}). What may be named are the lower-case dataclasses of
+each module, so a new one is reachable by its name as soon as it is written; `repr` of what is built is
+again a spec.
 """
 
 import ast
 import dataclasses
 import difflib
 import inspect
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -52,12 +55,13 @@ def choices(kind: str) -> dict[str, type]:
     }
 
 
-def build(spec: str, kind: str | None = None) -> Any:
+def build(spec: str, kind: str | None = None, names: Mapping[str, float] | None = None) -> Any:
     """Builds the object that a spec names.
 
     Args:
       spec: e.g. "sigmoid(-3, 3, tau=0.9)", "vp(input_scale=0.6)", "ddim(eta=0.5)" or just "linear".
       kind: one of `KINDS`; without it every kind is searched, schedules first.
+      names: numbers that arguments may name, so that several specs share one.
 
     Returns:
       The object.
@@ -72,10 +76,10 @@ def build(spec: str, kind: str | None = None) -> Any:
             f"cannot read {_title(kind)} {spec!r}: {error.msg}. Write it as a call, for example "
             f"{_example(kind)!r}."
         ) from None
-    return _build_node(node, spec, kind)
+    return _build_node(node, spec, kind, names or {})
 
 
-def _build_node(node: ast.expr, spec: str, kind: str | None) -> Any:
+def _build_node(node: ast.expr, spec: str, kind: str | None, names: Mapping[str, float]) -> Any:
     call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
     if not isinstance(call.func, ast.Name):
         raise SpecError(
@@ -83,8 +87,15 @@ def _build_node(node: ast.expr, spec: str, kind: str | None) -> Any:
             f"it takes any, for example {_example(kind)!r}."
         )
     made = _find(call.func.id, spec, kind)
-    args = [_argument(value, spec) for value in call.args]
-    kwargs = {k.arg: _argument(k.value, spec) for k in call.keywords if k.arg}
+    fields = {f.name: f for f in dataclasses.fields(made)}
+
+    def argument(value: ast.expr, field: str | None) -> Any:
+        nested = fields[field].metadata.get("kind") if field in fields else None
+        return _argument(value, spec, nested, names)
+
+    in_order = dict(enumerate(fields))
+    args = [argument(value, in_order.get(i)) for i, value in enumerate(call.args)]
+    kwargs = {k.arg: argument(k.value, k.arg) for k in call.keywords if k.arg}
     if len(kwargs) < len(call.keywords):
         raise SpecError(f"cannot read {_title(kind)} {spec!r}: '**' is not allowed.")
     try:
@@ -97,15 +108,17 @@ def _build_node(node: ast.expr, spec: str, kind: str | None) -> Any:
         raise SpecError(f"in {spec!r}: {error}") from None
 
 
-def _argument(node: ast.expr, spec: str) -> Any:
-    if isinstance(node, ast.Call):
-        return _build_node(node, spec, None)
+def _argument(node: ast.expr, spec: str, kind: str | None, names: Mapping[str, float]) -> Any:
+    if isinstance(node, ast.Call) or (kind and isinstance(node, ast.Name)):
+        return _build_node(node, spec, kind, names)
+    if isinstance(node, ast.Name) and node.id in names:
+        return names[node.id]
     try:
         return ast.literal_eval(node)
     except ValueError:
         raise SpecError(
             f"in {spec!r}: {ast.unparse(node)!r} is not a literal. Arguments are numbers, strings, "
-            "booleans or other specs; nothing is evaluated."
+            f"booleans{_shared(names)} or other specs; nothing is evaluated."
         ) from None
 
 
@@ -132,6 +145,10 @@ def _wrong_arguments(made: type, spec: str, kwargs: dict[str, Any], reason: str)
         for name, p in inspect.signature(made).parameters.items()
     )
     return f"in {spec!r}: {reason}. {hint}The call is {made.__name__}({signature})."
+
+
+def _shared(names: Mapping[str, float]) -> str:
+    return f", the shared {', '.join(names)}" if names else ""
 
 
 def _title(kind: str | None) -> str:

@@ -62,3 +62,56 @@ class static:
             return from_x0(level, x, jnp.clip(prediction.x0, -bound, bound)), memory
 
         return clipped
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class dynamic:
+    r"""Dynamic thresholding (Saharia et al. 2022, Imagen, arXiv 2205.11487, section 2.3).
+
+    With s the given quantile of |x0| over each example, but at least `bound`, x0 is clipped to [-s, s]
+    and divided by s / bound: saturated images are pulled back in instead of cut off.
+
+    Attributes:
+      percentile: the quantile, in (0, 1]; published 0.995.
+      bound: 1 for images in [-1, 1].
+      maximum: largest s; None is no limit, and `bound` makes it `static`.
+    """
+
+    percentile: Leaf = 0.995
+    bound: Leaf = 1.0
+    maximum: Leaf | None = None
+
+    def __post_init__(self):
+        if is_plain(self.percentile):
+            require(
+                0 < self.percentile <= 1,
+                f"dynamic(percentile) must lie in (0, 1], got {self.percentile}; published 0.995.",
+            )
+        if is_plain(self.bound):
+            require(self.bound > 0, f"dynamic(bound) must be positive, got {self.bound}.")
+        if is_plain(self.bound, self.maximum):
+            require(
+                self.maximum >= self.bound,
+                f"dynamic(maximum) must not be smaller than bound, got {self.maximum} < {self.bound}.",
+            )
+
+    def __call__(self, denoise: Denoise) -> Denoise:
+        """Returns the denoiser with x0 thresholded and eps recomputed."""
+
+        def thresholded(x, level, memory):
+            prediction, memory = denoise(x, level, memory)
+            x0 = prediction.x0
+            bound = jnp.asarray(self.bound, x0.dtype)
+            size = jnp.quantile(
+                jnp.abs(x0),
+                jnp.asarray(self.percentile, x0.dtype),
+                axis=tuple(range(1, x0.ndim)),
+                keepdims=True,
+            )
+            size = jnp.maximum(size, bound)
+            if self.maximum is not None:
+                size = jnp.minimum(size, jnp.asarray(self.maximum, x0.dtype))
+            return from_x0(level, x, jnp.clip(x0, -size, size) * (bound / size)), memory
+
+        return thresholded

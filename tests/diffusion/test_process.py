@@ -43,6 +43,48 @@ def test_ends_are_ordinary_values(b):
     np.testing.assert_allclose(level.angle, [0, np.pi / 2])
 
 
+def test_ve_level():
+    level = process.ve().level(jnp.asarray([jnp.inf, 2 * jnp.log(4.0), -2 * jnp.log(80.0)]))
+    np.testing.assert_allclose(level.sigma, [0, 0.25, 80], rtol=1e-6)
+    np.testing.assert_allclose(level.ratio, level.sigma)
+    assert level.alpha.tolist() == [1, 1, 1]
+    assert process.ve().level(jnp.asarray(-jnp.inf)).sigma == jnp.inf
+
+
+def test_flow_level():
+    level = process.flow().level(jnp.asarray([jnp.inf, 0.0, -jnp.inf]))
+    assert level.alpha.tolist() == [1, 0.5, 0] and level.sigma.tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("name", list(specs.choices("process")))
+def test_every_process_is_a_frame_of_one_logsnr(name):
+    logsnr = jnp.linspace(-12, 12, 25)
+    made = specs.build(name, "process")
+    assert isinstance(made, process.Process)
+    level = made.level(logsnr)
+    np.testing.assert_allclose(level.logsnr, logsnr, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(level.gamma, jax.nn.sigmoid(logsnr), rtol=1e-5)
+    np.testing.assert_allclose(level.schedule_logsnr, logsnr, rtol=1e-5, atol=1e-5)
+    finite = bool(jnp.isfinite(made.level(jnp.asarray(-jnp.inf)).sigma))
+    assert finite == made.supports_zero_snr
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+def test_an_output_means_the_same_in_every_frame(name):
+    """One network output, one noise level, x_t in other units: the same x0 and eps."""
+    with jax.enable_x64(True):
+        kind = specs.build(name, "parametrization")
+        x0, eps = draw()
+        logsnr = jnp.linspace(-8.0, 8.0, 8)
+        levels = [specs.build(p, "process").level(logsnr) for p in ("vp", "ve", "flow")]
+        targets = [kind.target(level, x0, eps) for level in levels]
+        for level, target in zip(levels, targets, strict=True):
+            np.testing.assert_allclose(target, targets[0], rtol=1e-9, atol=1e-12)
+            found = kind.to_prediction(level, process.diffuse(level, x0, eps), target)
+            np.testing.assert_allclose(found.x0, x0, rtol=1e-9, atol=1e-10)
+            np.testing.assert_allclose(found.eps, eps, rtol=1e-9, atol=1e-10)
+
+
 def test_diffuse_has_the_marginal_variance():
     level = process.vp(0.5).level(jnp.asarray([0.3]))
     eps = jax.random.normal(jax.random.key(1), (1, 200_000))

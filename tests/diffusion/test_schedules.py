@@ -7,21 +7,54 @@ import pytest
 
 from noise_sched.diffusion import schedules, specs
 
-SCHEDULES = [
+# Both ends infinite, and exactly so.
+EXACT = [
     "linear()",
     "cosine()",
     "cosine(0.2, 1)",
     "cosine(0.2, 1, tau=3)",
     "cosine(0, 0.5)",
-    "plain_cosine()",
     "sigmoid()",
     "sigmoid(-3, 3, tau=0.9)",
     "sigmoid(0, 3, tau=0.3)",
     "sigmoid(-3, 3, tau=0.05)",
     "logarithmic()",
     "logarithmic(100, 1)",
+    "rectified_flow()",
+    "cosine_betas(max_beta=1.0)",
+    "from_betas((0.1, 0.2, 1.0))",
+    "from_alpha_bars((0.9, 0.5, 0.5, 0.0))",
+    "zero_terminal(scaled_linear())",
+    "zero_terminal(linear_betas(levels=20))",
+    "zero_terminal(cosine())",
+    "zero_terminal(vp_diffusion())",
+    "shift(cosine(), 256, 64)",
+    "shift(zero_terminal(scaled_linear()), 256)",
+    "interpolated_shift(cosine(), 256)",
+    "discrete(zero_terminal(scaled_linear()))",
+    "discrete(cosine(), levels=1000)",
+]
+# The same, but gamma's slope is truly infinite or undefined at the ends.
+QUANTILES = ["lognormal()", "logit_normal()", "laplace()", "lognormal(p_mean=0.4, p_std=2)"]
+# Clean at t = 0 exactly, a finite level at t = 1.
+FINITE_NOISE = [
+    "vp_diffusion()",
+    "linear_betas()",
+    "scaled_linear()",
+    "sigmoid_betas()",
+    "cosine_betas()",
+    "from_betas((0.1, 0.0, 0.3))",
+    "karras()",
+    "geometric()",
+    "align_your_steps()",
+    "align_your_steps('sdxl')",
+    "align_your_steps('svd')",
+    "discrete(scaled_linear())",
     "linear(clip_min=1e-9)",
 ]
+FINITE = ["plain_cosine()", "crop(vp_diffusion(), 1e-5, 1)", "crop(lognormal(), 0.001, 0.999)"]
+ZERO_SNR_ONLY = ["zero_terminal(plain_cosine())", "zero_terminal(crop(lognormal(), 0.001, 0.999))"]
+SCHEDULES = EXACT + QUANTILES + FINITE_NOISE + FINITE + ZERO_SNR_ONLY
 TIMES = np.linspace(0, 1, 201)
 
 
@@ -61,7 +94,7 @@ def test_float32_keeps_the_digits_of_float64(schedule):
     np.testing.assert_allclose(single, double, rtol=2e-5, atol=5e-5)
 
 
-@pytest.mark.parametrize("spec", [s for s in SCHEDULES if "clip" not in s and "plain" not in s])
+@pytest.mark.parametrize("spec", EXACT + QUANTILES)
 @pytest.mark.parametrize("x64", [False, True])
 def test_ends_are_exact(spec, x64):
     with jax.enable_x64(x64):
@@ -71,9 +104,27 @@ def test_ends_are_exact(spec, x64):
         assert schedule.logsnr(ends).tolist() == [np.inf, -np.inf]
 
 
-def test_gradients_are_never_nan(schedule):
+@pytest.mark.parametrize("spec", ZERO_SNR_ONLY)
+def test_zero_terminal_keeps_the_first_level(spec):
+    with jax.enable_x64(True):
+        moved = specs.build(spec)
+        np.testing.assert_allclose(moved.logsnr(0.0), moved.schedule.logsnr(0.0), rtol=1e-12)
+        assert moved.gamma(1.0) == 0 and moved.logsnr(1.0) == -np.inf
+
+
+@pytest.mark.parametrize("spec", FINITE_NOISE + FINITE)
+def test_ends_that_are_not_zero_snr(spec):
+    schedule = specs.build(spec)
+    assert schedule.logsnr(0.0).tolist() == np.inf or spec in FINITE
+    assert float(schedule.gamma(0.0)) == 1 or spec in FINITE
+    assert jnp.isfinite(schedule.logsnr(1.0)) and float(schedule.gamma(1.0)) > 0
+
+
+def test_gradients_are_never_nan(request, schedule):
     t = jnp.asarray(TIMES)
-    assert jnp.isfinite(jax.vmap(jax.grad(schedule.gamma))(t)).all()
+    at_ends = request.node.callspec.params["schedule"] not in QUANTILES
+    slope = jax.vmap(jax.grad(schedule.gamma))(t)
+    assert jnp.isfinite(slope if at_ends else slope[1:-1]).all()
     slope = jax.vmap(jax.grad(schedule.logsnr))(t)
     assert not jnp.isnan(slope[1:-1]).any() and (slope[1:-1] <= 0).all()
 
@@ -83,6 +134,8 @@ def test_jit_and_vmap_over_hyper_parameters(schedule):
     np.testing.assert_allclose(
         jax.jit(type(schedule).gamma)(schedule, t), schedule.gamma(t), atol=2e-6
     )
+    if not jax.tree.leaves(schedule):
+        return
     stacked = jax.tree.map(lambda x: jnp.asarray([x, x], float), schedule)
     both = jax.vmap(lambda s: s.gamma(t))(stacked)
     np.testing.assert_allclose(both, jnp.stack([schedule.gamma(t)] * 2), atol=2e-6)

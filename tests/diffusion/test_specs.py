@@ -1,7 +1,7 @@
 import pytest
 
 from noise_sched import build
-from noise_sched.diffusion import schedules, specs
+from noise_sched.diffusion import parametrization, schedules, specs, weighting
 from noise_sched.diffusion.specs import SpecError
 
 
@@ -10,16 +10,45 @@ def test_positional_keyword_and_bare_names():
     assert build("linear") == build("linear()") == schedules.linear()
 
 
+# What cannot be made without arguments.
+NEEDS = {
+    "from_betas": "from_betas([0.1, 0.2])",
+    "from_alpha_bars": "from_alpha_bars([0.9, 0.5])",
+    "zero_terminal": "zero_terminal(scaled_linear())",
+    "shift": "shift(cosine(), 256)",
+    "interpolated_shift": "interpolated_shift(cosine())",
+    "crop": "crop(lognormal(), 0.001, 0.999)",
+    "discrete": "discrete(scaled_linear())",
+    "interval": "interval(cfg(3.0), 0.2, 5.0)",
+}
+
+
 @pytest.mark.parametrize("kind", list(specs.KINDS))
 def test_repr_of_every_default_is_a_spec_again(kind):
     assert specs.choices(kind)
     for name in specs.choices(kind):
-        made = build(name, kind)
+        made = build(NEEDS.get(name, name), kind)
         assert build(repr(made), kind) == made
 
 
 def test_kind_decides_between_equal_names():
     assert build("none", "guidance") != build("none", "threshold")
+
+
+def test_a_nested_name_means_what_the_field_says():
+    """`flow` and `edm` are also a process, a weight and a grid."""
+    assert build("uniform(flow())", "weight") == weighting.uniform(parametrization.flow())
+    assert build("cfg(3, space=edm)", "guidance").space == parametrization.edm()
+    with pytest.raises(SpecError, match="unknown schedule 'vp'"):
+        build("zero_terminal(vp())", "schedule")
+
+
+def test_shared_numbers():
+    names = {"sigma_data": 0.3}
+    assert build("edm(sigma_data)", "parametrization", names) == parametrization.edm(0.3)
+    assert build("uniform(edm(sigma_data=sigma_data))", "weight", names).space.sigma_data == 0.3
+    with pytest.raises(SpecError, match="'sigma_dat' is not a literal.*the shared sigma_data"):
+        build("edm(sigma_dat)", "parametrization", names)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +74,37 @@ def test_kind_decides_between_equal_names():
         ("static(0)", "threshold", "positive"),
         ("analytic(0)", "input_scale", "positive"),
         ("linear(**{})", "schedule", "not allowed"),
+        ("from_betas([0.1, 1.2])", "schedule", r"beta_2 = 1.2 is outside \[0, 1\)"),
+        ("from_betas([0.1, -0.2])", "schedule", "abar grow"),
+        ("from_betas([1, 0.2])", "schedule", "only the last may be 1"),
+        ("from_betas([])", "schedule", "empty"),
+        ("from_alpha_bars([0.5, 0.6])", "schedule", "abar_2 = 0.6 after 0.5.*never increases"),
+        ("from_alpha_bars([0, 0])", "schedule", "only the last may be 0"),
+        ("scaled_linear(0.1, 2)", "schedule", r"in \[0, 1\)"),
+        ("scaled_linear(levels=0)", "schedule", "at least 1, got 0"),
+        ("cosine_betas(max_beta=2)", "schedule", r"max_beta in \(0, 1\]"),
+        ("karras(80, 0.002)", "schedule", "0 < sigma_min < sigma_max"),
+        ("karras(rho=0)", "schedule", "rho.*positive"),
+        ("geometric(0, 1)", "schedule", "0 < sigma_min"),
+        ("align_your_steps('sd3')", "schedule", "'sd15', 'sdxl', 'svd', got 'sd3'"),
+        ("lognormal(0, 0)", "schedule", "p_std.*positive"),
+        ("laplace(b=-1)", "schedule", "positive, got -1"),
+        ("vp_diffusion(-1)", "schedule", "beta_d >= 0"),
+        ("crop(cosine(), 1, 0)", "schedule", "start < end"),
+        ("shift(cosine(), -1)", "schedule", "image_size.*positive"),
+        ("interpolated_shift(cosine(), 64, 64, 32)", "schedule", "low <= high"),
+        ("discrete(cosine())", "schedule", "needs levels"),
+        ("zero_terminal()", "schedule", "missing a required argument: 'schedule'"),
+        ("edm(0)", "parametrization", "sigma_data.*positive"),
+        ("min_snr(0)", "weight", "positive, got 0"),
+        ("p2(k=0)", "weight", "positive"),
+        ("cfg(3, rescale=1.5)", "guidance", r"rescale.*\[0, 1\], got 1.5"),
+        ("autoguide(-1)", "guidance", "autoguide.*non-negative"),
+        ("interval(cfg(3), 2, 1)", "guidance", "low < high"),
+        ("dynamic(1.5)", "threshold", r"percentile.*\(0, 1\]"),
+        ("dynamic(maximum=0.5)", "threshold", "smaller than bound"),
+        ("log_sigma(unit=0)", "conditioning", "unit.*positive"),
+        ("edm(last=1.0)", "grid", r"\[0, 1\)"),
     ],
 )
 def test_wrong_specs_say_what_is_right(spec, kind, message):

@@ -1,89 +1,18 @@
-r"""Noise schedules: t in [0, 1] -> logSNR, exact at both ends.
+r"""Families of gamma(t), each given by its two powers (equations (3) and (4) of `base`).
 
-With t = 0 clean and t = 1 noise, a schedule says how much of the signal's power is left,
-
-    (1)  gamma(t) in [0, 1],      x_t = sqrt(gamma) x0 + sqrt(1 - gamma) eps      (Chen 2023, Alg. 1)
-    (2)  logsnr(t) = log gamma(t) - log(1 - gamma(t))
-
-Everything behind the schedule is written in logSNR; gamma is how this family of papers defines it.
-Computing (2) from gamma loses all digits of 1 - gamma near t = 0 and, with gamma(1) = 0, invites an
-epsilon. Instead each gamma-schedule gives two powers, each exactly 0 at its own end,
-
-    (3)  signal(t), noise(t) >= 0   with   gamma = signal / (signal + noise)
-    (4)  logsnr(t) = log signal(t) - log noise(t)      (+inf at t = 0, -inf at t = 1, both exact)
-
-and nothing is ever subtracted from 1. `clip_min` (the reference implementation's 1e-9) is an option.
-
-To add a schedule, add one frozen dataclass here: either a `GammaSchedule` with `powers(t)`, or a
-`LogSnrSchedule` with `logsnr(t)`. Its lower-case name is what configs say.
-
-Sources: Chen 2023 (arXiv 2301.10972), section 2 and Algorithm 1; the published default values.
+Sources: Chen 2023 (arXiv 2301.10972), section 2 and Algorithm 1, and the published default values;
+the flow of Liu et al. 2023 (arXiv 2209.03003); the VP diffusion of Song et al. 2021 (arXiv 2011.13456)
+as Karras et al. 2022 (arXiv 2206.00364) write it.
 """
 
 import dataclasses
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
 
 from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
-
-Time = Float[ArrayLike, "*shape"]
-Value = Float[Array, "*shape"]
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    """Maps t in [0, 1] (0 = clean, 1 = noise), elementwise, to a noise level."""
-
-    def logsnr(self, t: Time) -> Value:
-        """Log signal-to-noise ratio (nats, of power), non-increasing in t."""
-        ...
-
-    def gamma(self, t: Time) -> Value:
-        """Signal power of the variance-preserving frame, sigmoid(logsnr), in [0, 1]."""
-        ...
-
-
-class GammaSchedule:
-    """A schedule given by its signal and noise powers, equations (3) and (4).
-
-    Subclasses are frozen dataclasses that define `powers` and carry a field `clip_min`.
-    """
-
-    clip_min: Leaf
-
-    def powers(self, t: Value) -> tuple[Value, Value]:
-        """Returns (signal, noise), up to one common positive factor."""
-        raise NotImplementedError
-
-    def gamma(self, t: Time) -> Value:
-        """Equation (3): signal power in [max(0, clip_min), 1]; exact at both ends."""
-        signal, noise = self.powers(as_float(t))
-        return jnp.maximum(signal / (signal + noise), self.clip_min)
-
-    def logsnr(self, t: Time) -> Value:
-        """Equation (4): exactly +inf where nothing is noise, -inf where nothing is signal."""
-        signal, noise = self.powers(as_float(t))
-        clip_min = jnp.asarray(self.clip_min, signal.dtype)
-        return jnp.maximum(
-            jnp.log(signal) - jnp.log(noise), jnp.log(clip_min) - jnp.log1p(-clip_min)
-        )
-
-
-class LogSnrSchedule:
-    """A schedule given by its logSNR; gamma follows."""
-
-    def logsnr(self, t: Time) -> Value:
-        """Log signal-to-noise ratio."""
-        raise NotImplementedError
-
-    def gamma(self, t: Time) -> Value:
-        """sigmoid(logsnr(t)): signal power of the variance-preserving frame."""
-        return jax.nn.sigmoid(self.logsnr(t))
+from noise_sched.diffusion.schedules.base import GammaSchedule, Time, Value
 
 
 def _check_clip_min(clip_min) -> None:
@@ -293,3 +222,59 @@ class logarithmic(GammaSchedule):
         signal = jnp.abs(jnp.log1p(span * (1.0 - t) / u))
         noise = jnp.abs(jnp.log1p(span * t / self.start))
         return signal, noise
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class rectified_flow(GammaSchedule):
+    r"""The straight path x_t = (1 - t) x0 + t eps, as a noise level: logsnr = 2 ln((1 - t) / t).
+
+    With the process `flow()`, t is that path's own time. In training, t uniform; for another density
+    of t use `logit_normal`, for another resolution `shift(rectified_flow(), ...)`.
+    """
+
+    def powers(self, t: Value) -> tuple[Value, Value]:
+        """(1 - t)^2 and t^2."""
+        return (1.0 - t) ** 2, t**2
+
+    def logsnr(self, t: Time) -> Value:
+        """2 ln((1 - t) / t), without the squares' underflow."""
+        t = as_float(t)
+        return 2.0 * (jnp.log(1.0 - t) - jnp.log(t))
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class vp_diffusion(GammaSchedule):
+    r"""Song's VP diffusion, whose beta grows linearly with t (column VP of EDM's Table 1).
+
+        gamma(t) = exp(-(beta_d t^2 / 2 + beta_min t)),     sigma / alpha = sqrt(1 / gamma - 1)
+
+    EDM trains it on t in [1e-5, 1], `crop(vp_diffusion(), 1e-5, 1)`, and samples it with
+    `grids.edm(last=1e-3)`. gamma(1) = 4.3e-5 is not zero.
+
+    Attributes:
+      beta_d: growth of beta; published 19.9.
+      beta_min: beta at t = 0; published 0.1.
+    """
+
+    beta_d: Leaf = 19.9
+    beta_min: Leaf = 0.1
+
+    def __post_init__(self):
+        if is_plain(self.beta_d, self.beta_min):
+            require(
+                self.beta_d >= 0 and self.beta_d / 2 + self.beta_min > 0,
+                "vp_diffusion needs beta_d >= 0 and beta_d / 2 + beta_min > 0, got "
+                f"beta_d={self.beta_d}, beta_min={self.beta_min}: gamma must fall.",
+            )
+
+    def powers(self, t: Value) -> tuple[Value, Value]:
+        """exp(-integral of beta) and one minus it."""
+        integral = t * (self.beta_d / 2 * t + self.beta_min)
+        return jnp.exp(-integral), -jnp.expm1(-integral)
+
+    def logsnr(self, t: Time) -> Value:
+        """-ln(exp(integral of beta) - 1)."""
+        t = as_float(t)
+        return -jnp.log(jnp.expm1(t * (self.beta_d / 2 * t + self.beta_min)))
