@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from noise_sched.diffusion import (
+    clocks,
     conditioning,
     grids,
     guidance,
@@ -33,6 +34,7 @@ KINDS: dict[str, ModuleType] = {
     "conditioning": conditioning,
     "weight": weighting,
     "solver": solvers,
+    "clock": clocks,
     "grid": grids,
     "guidance": guidance,
     "threshold": thresholding,
