@@ -2,8 +2,8 @@
 
 The state is float64 and the denoiser exact; levels are made from the recorded tables and sigmas, so
 that nothing but the solvers is tested. The reference keeps its tables in float32 and casts the state to
-float32 inside some of its steps: hence 2e-6, and where a zero-SNR run starts from its stand-in
-sigma = 4096, its own rounding error in the frame alpha = 1, 2e-5.
+float32 inside some of its steps: hence 2e-6; and where a zero-SNR run starts from its stand-in
+sigma = 4096, its own rounding error, 2e-5 in the frame alpha = 1 and 4e-6 of the third-order method.
 """
 
 import functools
@@ -123,8 +123,10 @@ def test_solvers_on_sigmas(case):
     x_T = golden("gmm/z0") * golden(f"{case}/init_noise_sigma")
     noise = golden("gmm/noise") if solver.stochastic else None
     _, kept = run(solver, NoiseLevel(alpha, alpha * sigmas), x_T, noise)
-    rough = unit_alpha and sigmas[0] > 4000
-    close(kept.x[-1], GOLDENS[f"{case}/x_final"], 2e-5 if rough else 2e-6)
+    tolerance = 2e-6
+    if sigmas[0] > 4000 and (unit_alpha or "3m" in case):
+        tolerance = 2e-5 if unit_alpha else 4e-6
+    close(kept.x[-1], GOLDENS[f"{case}/x_final"], tolerance)
 
 
 def table_level(case, index):
@@ -148,8 +150,10 @@ def test_solvers_on_a_table(case):
     x0, kept = run(solver, levels, golden("gmm/z0"), noise, threshold)
     assert jnp.isfinite(x0).all()
     expected = GOLDENS[f"{case}/x_final"]
-    if method(case).startswith("ddpm"):
-        # The reference draws nothing in the last step; here its x0 is what `sample` returns.
+    if method(case) == "ddpm_fixed_large" and index[-1] > 0:
+        # The reference adds a last noise to these images; `sample` returns the x0 without it.
+        close(kept.x[-1], expected, 2e-6)
+    elif method(case).startswith("ddpm"):
         close(x0, expected, 2e-6)
     elif "linspace" in case:
         # The reference takes t - 1000 // 10 for the previous level and not its own list's next one.
@@ -162,14 +166,15 @@ def test_solvers_on_a_table(case):
         ours = run(solvers.dpmpp(1, eta=1.0), levels, golden("gmm/z0"), noise)[1].x[-1]
         close(kept.x[-1], ours, 1e-12)
     else:
-        close(kept.x[-1], expected, 2e-6)
+        # 1 - abar - sigma^2 has lost digits wherever it has not become negative.
+        rough = method(case) == "ddim_eta1" and "zsnr" in case
+        close(kept.x[-1], expected, 4e-6 if rough else 2e-6)
 
 
 def check_steps(case, solver, index, next_index):
     """Each recorded step by itself, between the levels that the reference used."""
     trajectory = golden(f"{case}/x_traj")
     now, after = table_level(case, index), table_level(case, next_index)
-    # The reference ends this config's run at clean data.
     noise = golden("gmm/noise")
     for i in range(len(index)):
         level, next_level = (l.map(lambda f: jnp.broadcast_to(f[i], (2,))) for l in (now, after))
