@@ -8,7 +8,6 @@ sigma = 4096, its own rounding error, 2e-5 in the frame alpha = 1 and 4e-6 of th
 
 import functools
 import pathlib
-import re
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +176,10 @@ def check_steps(case, solver, index, next_index):
     now, after = table_level(case, index), table_level(case, next_index)
     noise = golden("gmm/noise")
     for i in range(len(index)):
-        level, next_level = (l.map(lambda f: jnp.broadcast_to(f[i], (2,))) for l in (now, after))
+        level, next_level = (
+            jax.tree.map(lambda f, i=i: jnp.broadcast_to(f[i], (2,)), path.map(jnp.asarray))
+            for path in (now, after)
+        )
         state, _ = solver.step(exact(), solvers.State(trajectory[i]), level, next_level, noise[i])
         close(state.x, trajectory[i + 1], 2e-6)
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mixtures import mixture
 
 from noise_sched.diffusion import clocks, solvers
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import sample
-from mixtures import mixture
 
 GOLDENS = np.load(pathlib.Path(__file__).parent / "goldens" / "edm_samplers.npz")
 # The default ranges of sigma of each discretization, to which the VP schedule is fitted.
@@ -65,7 +65,7 @@ def run(solver, levels, x_T, noise, calls):
     # The records leave the scan in the noise's place: as the memory that the denoiser is given back.
     def step(state, inputs):
         level, next_level, z = inputs
-        grow = lambda l: l.map(lambda f: jnp.broadcast_to(f, x_T.shape[:1]))
+        grow = lambda path: path.map(lambda f: jnp.broadcast_to(f, x_T.shape[:1]))
         state, _ = solver.step(recorded, state, grow(level), grow(next_level), z)
         return state, None
 

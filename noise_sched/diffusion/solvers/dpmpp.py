@@ -125,7 +125,8 @@ class dpmpp:
         history = state.history
         if self.order > 1:
             newest = (prediction.x0, *history.x0)
-            for weight, new, old in zip(self._weights(length, history), newest, history.x0):
+            weights = self._weights(length, history)
+            for weight, new, old in zip(weights, newest[:-1], history.x0, strict=True):
                 x = x + spread(next_level.alpha * weight, x) * (new - old)
             history = Earlier(newest[:-1], (length, *history.steps[:-1]), history.remaining - 1)
         return State(x, memory, history), prediction

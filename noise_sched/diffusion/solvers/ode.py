@@ -193,6 +193,8 @@ def _direction(level: NoiseLevel) -> tuple[Value, Value]:
 
 def _conic(level: NoiseLevel, next_level: NoiseLevel) -> tuple[Value, Value]:
     """(A, B) of equation (4)."""
-    (a0, s0), (a1, s1) = ((jnp.square(l.alpha), jnp.square(l.sigma)) for l in (level, next_level))
+    (a0, s0), (a1, s1) = (
+        (jnp.square(each.alpha), jnp.square(each.sigma)) for each in (level, next_level)
+    )
     determinant = a0 * s1 - a1 * s0
     return (s1 - s0) / determinant, (a0 - a1) / determinant

@@ -107,7 +107,8 @@ class unipc:
         x = last.base
         m0, past, step = earlier.x0[0], earlier.x0[1:], earlier.steps[0]
         nodes = [*_nodes(step, earlier.steps[1:]), jnp.ones_like(step)]
-        for weight, m in zip(self._weights(step, nodes, last.order, True), (*past, now)):
+        weights = self._weights(step, nodes, last.order, True)
+        for weight, m in zip(weights, (*past, now), strict=True):
             x = x + spread(level.alpha * weight, x) * (m - m0)
         x = jnp.where((last.order == 0).reshape(spread(step, x).shape), state.x, x)
 
@@ -118,7 +119,8 @@ class unipc:
         order = self._order(step, earlier)
         nodes = _nodes(step, earlier.steps[: self.order - 1])
         x = base
-        for weight, m in zip(self._weights(step, nodes, order, False), earlier.x0):
+        weights = self._weights(step, nodes, order, False)
+        for weight, m in zip(weights, earlier.x0[: self.order - 1], strict=True):
             x = x + spread(next_level.alpha * weight, x) * (m - now)
         earlier = Earlier(
             (now, *earlier.x0[:-1]), (step, *earlier.steps[:-1]), earlier.remaining - 1
@@ -142,13 +144,13 @@ class unipc:
         for p in range(1, self.order + 1):
             used = [*range(p - 1), *([self.order - 1] if corrects else [])]
             solved = [half] if len(used) == 1 else _vandermonde(step, [nodes[i] for i in used])
-            for i, weight in zip(used, solved):
+            for i, weight in zip(used, solved, strict=True):
                 totals[i] = jnp.where(order == p, weight / nodes[i], totals[i])
         return totals
 
 
 def _nodes(step: Leaf, before: Sequence[Leaf]) -> list[Leaf]:
-    """r of the levels that lie `before` steps back, in units of `step`."""
+    """The r of the levels that lie `before` steps back, in units of `step`."""
     nodes, total = [], jnp.zeros_like(step)
     for each in before:
         total = total + each
@@ -165,7 +167,7 @@ def _vandermonde(step: Leaf, nodes: list[Leaf]) -> list[Leaf]:
         for other in nodes[:i] + nodes[i + 1 :]:
             shifted = [jnp.zeros_like(step), *polynomial]
             scaled = [*(other * c for c in polynomial), jnp.zeros_like(step)]
-            polynomial = [a - b for a, b in zip(shifted, scaled)]
+            polynomial = [a - b for a, b in zip(shifted, scaled, strict=True)]
             scale = scale * (node - other)
-        weights.append(sum(c * m for c, m in zip(polynomial, moments)) / scale)
+        weights.append(sum(c * m for c, m in zip(polynomial, moments, strict=True)) / scale)
     return weights
