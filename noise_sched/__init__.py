@@ -34,4 +34,9 @@ from noise_sched.diffusion.schedules import sigmoid as sigmoid
 from noise_sched.diffusion.schedules import zero_terminal as zero_terminal
 from noise_sched.diffusion.solvers import ddim as ddim
 from noise_sched.diffusion.solvers import ddpm as ddpm
+from noise_sched.diffusion.solvers import dpmpp as dpmpp
+from noise_sched.diffusion.solvers import euler as euler
+from noise_sched.diffusion.solvers import euler_ancestral as euler_ancestral
+from noise_sched.diffusion.solvers import heun as heun
+from noise_sched.diffusion.solvers import unipc as unipc
 from noise_sched.diffusion.specs import build as build

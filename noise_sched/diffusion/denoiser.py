@@ -46,11 +46,28 @@ class Preconditioner:
         """The network's raw output at `x` [batch, ...] and `level` [batch]."""
         return network(self.input_scale(level, x), self.conditioning(level), memory)
 
-    def denoise(self, network: Network) -> Denoise:
-        """The denoiser (x, level, memory) -> (Prediction, memory) of a network."""
+    def denoise(self, network: Network, dtype: Any = None) -> Denoise:
+        """The denoiser (x, level, memory) -> (Prediction, memory) of a network.
+
+        Args:
+          network: (x, noise_cond, memory) -> (out, memory).
+          dtype: what the network is called in, where that is not the state's dtype: with a float64
+            x_T and float32 here only the network's own output is rounded, as in EDM's sampler.
+        """
+        network = network if dtype is None else called_in(dtype, network)
 
         def denoise(x: Images, level: NoiseLevel, memory: Memory) -> tuple[Prediction, Memory]:
             out, memory = self.output(network, x, level, memory)
             return self.parametrization.to_prediction(level, x, out), memory
 
         return denoise
+
+
+def called_in(dtype: Any, network: Network) -> Network:
+    """A network that is called in `dtype`, whatever dtype its caller keeps."""
+
+    def call(x: Images, noise_cond: Float[Array, "batch"], memory: Memory) -> tuple[Images, Memory]:
+        out, memory = network(x.astype(dtype), noise_cond.astype(dtype), memory)
+        return out.astype(x.dtype), memory
+
+    return call

@@ -107,7 +107,7 @@ def sample(
         kept = Trajectory(state.x, prediction.x0) if trajectory else None
         return (state, prediction.x0), kept
 
-    start = State(x_T, memory, solver.init(x_T))
+    start = State(x_T, memory, solver.init(x_T, levels))
     path = (
         jnp.arange(steps),
         levels.map(lambda f: f[:-1]),

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from noise_sched.diffusion import (
+    clocks,
     conditioning,
     grids,
     guidance,
@@ -36,6 +37,7 @@ KINDS: dict[str, ModuleType] = {
     "conditioning": conditioning,
     "weight": weighting,
     "solver": solvers,
+    "clock": clocks,
     "grid": grids,
     "guidance": guidance,
     "threshold": thresholding,

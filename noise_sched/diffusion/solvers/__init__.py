@@ -4,3 +4,8 @@ from noise_sched.diffusion.solvers.base import Solver as Solver
 from noise_sched.diffusion.solvers.base import State as State
 from noise_sched.diffusion.solvers.ddim import ddim as ddim
 from noise_sched.diffusion.solvers.ddpm import ddpm as ddpm
+from noise_sched.diffusion.solvers.dpmpp import dpmpp as dpmpp
+from noise_sched.diffusion.solvers.euler import euler as euler
+from noise_sched.diffusion.solvers.euler_ancestral import euler_ancestral as euler_ancestral
+from noise_sched.diffusion.solvers.heun import heun as heun
+from noise_sched.diffusion.solvers.unipc import unipc as unipc

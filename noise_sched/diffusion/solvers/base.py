@@ -1,10 +1,11 @@
-"""The seam between `sample` and a solver."""
+"""The seam between `sample` and a solver, and what solvers share."""
 
 import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
 
 from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import Leaf
@@ -32,7 +33,8 @@ class State:
 class Solver(Protocol):
     """One step of a sampler. It calls the denoiser as often as its order asks.
 
-    `level` and `next_level` have shape [batch] and are never both the same level.
+    `level` and `next_level` have shape [batch] and are never both the same level; clean data
+    (sigma = 0) is only ever the last level of a path.
     """
 
     @property
@@ -40,8 +42,11 @@ class Solver(Protocol):
         """Whether `step` uses its noise."""
         ...
 
-    def init(self, x: Images) -> Any:
-        """The first history, before any step."""
+    def init(self, x: Images, levels: NoiseLevel) -> Any:
+        """The first history, before any step along `levels` (fields [steps + 1]).
+
+        A pytree of fixed shapes and types, for it is carried through a scan.
+        """
         ...
 
     def step(
@@ -61,4 +66,14 @@ class Solver(Protocol):
 
 def snr_ratio(level: NoiseLevel, next_level: NoiseLevel) -> Leaf:
     """SNR(level) / SNR(next_level) in [0, 1): 0 from zero SNR and 0 to clean data, both exactly."""
-    return jnp.square((level.alpha * next_level.sigma) / (next_level.alpha * level.sigma))
+    return jnp.square(signal_ratio(level, next_level))
+
+
+def signal_ratio(level: NoiseLevel, next_level: NoiseLevel) -> Leaf:
+    """exp(-h) in [0, 1), with h the step in ln(alpha / sigma); the root of `snr_ratio`."""
+    return (level.alpha * next_level.sigma) / (next_level.alpha * level.sigma)
+
+
+def spread(coefficient: Float[Array, "batch"], x: Images) -> Float[Array, "batch *ones"]:
+    """A [batch] coefficient, ready to multiply x [batch, ...] in x's dtype."""
+    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - 1)).astype(x.dtype)

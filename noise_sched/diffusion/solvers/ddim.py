@@ -44,7 +44,7 @@ class ddim:
         """Whether noise is used: everywhere but at a plain eta = 0."""
         return not (is_plain(self.eta) and self.eta == 0)
 
-    def init(self, x: Images) -> tuple[()]:
+    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
         """No history."""
         return ()
 

@@ -46,7 +46,7 @@ class ddpm:
         """Always."""
         return True
 
-    def init(self, x: Images) -> tuple[()]:
+    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
         """No history."""
         return ()
 

@@ -1,0 +1,172 @@
+r"""Clocks: the variable in which an ODE solver takes its steps.
+
+The probability flow does not care how its time is counted, but Euler and Heun do: their error constants
+are those of the solution as a function of the clock u (Karras et al. 2022, arXiv 2206.00364, section 3
+and Table 1, "sigma(t)"). A level's direction is an angle phi with tan(phi) = sigma / alpha, so with
+(cos, sin) = (alpha, sigma) / sqrt(alpha^2 + sigma^2) a clock is three functions,
+
+    (1)  time(cos, sin)   the clock's reading u
+    (2)  direction(u)     (cos, sin) up to a common positive factor
+    (3)  rate(cos, sin)   d phi / d u
+
+and no level is ever divided by its own signal. Only the angle is finite and smooth at both zero SNR and
+clean data; a solver whose clock is infinite at one end of a step takes DDIM's step there.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
+
+from noise_sched.diffusion.numbers import Leaf, is_plain, require
+
+Value = Float[Array, "*shape"]
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """A variable that orders noise levels; elementwise and smooth.
+
+    `frame` is the frame in which its ODE is usually written: "ve" (alpha = 1) or "vp".
+    """
+
+    frame: ClassVar[str]
+
+    def time(self, cos: Value, sin: Value) -> Value:
+        """Equation (1)."""
+        ...
+
+    def direction(self, time: Value) -> tuple[Value, Value]:
+        """Equation (2), the inverse of `time`."""
+        ...
+
+    def rate(self, cos: Value, sin: Value) -> Any:
+        """Equation (3), d phi / d u."""
+        ...
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class by_sigma:
+    """u = sigma / alpha: EDM's choice, sigma(t) = t. Infinite at zero SNR."""
+
+    frame: ClassVar[str] = "ve"
+
+    def time(self, cos: Value, sin: Value) -> Value:
+        """Returns tan(phi)."""
+        return sin / cos
+
+    def direction(self, time: Value) -> tuple[Value, Value]:
+        """(1, u)."""
+        return jnp.ones_like(time), time
+
+    def rate(self, cos: Value, sin: Value) -> Value:
+        """Returns cos^2."""
+        return cos * cos
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class by_variance:
+    """u = (sigma / alpha)^2: the VE process of Song et al. 2021, sigma(t) = sqrt(t)."""
+
+    frame: ClassVar[str] = "ve"
+
+    def time(self, cos: Value, sin: Value) -> Value:
+        """Returns tan(phi)^2."""
+        return jnp.square(sin / cos)
+
+    def direction(self, time: Value) -> tuple[Value, Value]:
+        """(1, sqrt(u))."""
+        return jnp.ones_like(time), jnp.sqrt(time)
+
+    def rate(self, cos: Value, sin: Value) -> Value:
+        """Cos^3 / (2 sin): infinite at clean data."""
+        return cos * cos * cos / (2.0 * sin)
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class by_logsnr:
+    """u = 2 ln(alpha / sigma), the logSNR. Infinite at both ends."""
+
+    frame: ClassVar[str] = "ve"
+
+    def time(self, cos: Value, sin: Value) -> Value:
+        """Returns 2 ln(cos / sin)."""
+        return 2.0 * (jnp.log(cos) - jnp.log(sin))
+
+    def direction(self, time: Value) -> tuple[Value, Value]:
+        """(sqrt(sigmoid(u)), sqrt(sigmoid(-u)))."""
+        return jnp.sqrt(jax.nn.sigmoid(time)), jnp.sqrt(jax.nn.sigmoid(-time))
+
+    def rate(self, cos: Value, sin: Value) -> Value:
+        """Returns -sin cos / 2."""
+        return -0.5 * sin * cos
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class by_angle:
+    """u = phi = arctan(sigma / alpha), from pi/2 at zero SNR to 0 at clean data: finite at both ends.
+
+    In the VP frame dx/du is then the velocity v (Salimans & Ho 2022, arXiv 2202.00512).
+    """
+
+    frame: ClassVar[str] = "vp"
+
+    def time(self, cos: Value, sin: Value) -> Value:
+        """Phi."""
+        return jnp.arctan2(sin, cos)
+
+    def direction(self, time: Value) -> tuple[Value, Value]:
+        """(cos(u), sin(u))."""
+        return jnp.cos(time), jnp.sin(time)
+
+    def rate(self, cos: Value, sin: Value) -> Value:
+        """1."""
+        return jnp.ones_like(cos)
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class by_beta:
+    """The t of the VP process with a linear beta(t) (Song et al. 2021, arXiv 2011.13456).
+
+    1 / cos^2 = exp(beta_d t^2 / 2 + beta_min t): Karras et al. 2022, Table 1, "VP".
+
+    Attributes:
+      beta_d: slope of beta(t), > 0.
+      beta_min: beta(0). Fitted to a range of sigma it may come out slightly negative.
+    """
+
+    frame: ClassVar[str] = "vp"
+    beta_d: Leaf = 19.9
+    beta_min: Leaf = 0.1
+
+    def __post_init__(self):
+        if is_plain(self.beta_d):
+            require(
+                self.beta_d > 0,
+                f"by_beta(beta_d) must be positive, got {self.beta_d}; published value 19.9.",
+            )
+
+    def time(self, cos: Value, sin: Value) -> Value:
+        """The t at which the process has this direction."""
+        log = jnp.log1p(jnp.square(sin / cos))
+        root = jnp.sqrt(jnp.square(self.beta_min) + 2.0 * self.beta_d * log)
+        # With a negative beta_min there are two times without noise; the first is meant.
+        return jnp.where(sin == 0, 0.0, (root - self.beta_min) / self.beta_d)
+
+    def direction(self, time: Value) -> tuple[Value, Value]:
+        """(exp(-B / 2), sqrt(1 - exp(-B))) with B = beta_d t^2 / 2 + beta_min t."""
+        integral = (0.5 * self.beta_d * time + self.beta_min) * time
+        return jnp.exp(-0.5 * integral), jnp.sqrt(-jnp.expm1(-integral))
+
+    def rate(self, cos: Value, sin: Value) -> Value:
+        """beta(t) cos / (2 sin): infinite at clean data."""
+        beta = self.beta_min + self.beta_d * self.time(cos, sin)
+        return 0.5 * beta * cos / sin

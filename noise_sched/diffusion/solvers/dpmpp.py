@@ -1,0 +1,154 @@
+r"""Multistep DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), orders 1 to 3, and its SDE form.
+
+With lambda = ln(alpha / sigma), h the step in it and q = exp(-h), from level t to level s:
+
+    (1)  x_s = alpha_s x0 + sigma_s q^eta eps + sigma_s sqrt(1 - q^(2 eta)) z
+             + alpha_s (w_1 D_1 + w_2 D_2)
+
+The first line is the first-order method: DDIM for eta = 0, the paper's SDE-DPM-Solver++ for eta = 1 (the
+family between them as in k-diffusion). In the second, D_1 and D_2 are h dx0/dlambda and h^2 d^2x0/dlambda^2
+by divided differences of this and the earlier predictions, and with psi from `exponential` and
+H = (1 + eta) h
+
+    (2)  order 2:  w_1 = psi_0(H) / 2 ("midpoint", the published default) or psi_1(H) ("heun")
+    (3)  order 3:  w_1 = psi_1(H),  w_2 = psi_2(H)
+
+Everything is a ratio of levels, so any (alpha, sigma) frame gives the same images. A prediction made at
+zero SNR lies infinitely far away in lambda and is interpolated through with weight zero; the step to
+clean data, itself infinitely long, is of first order and lands on x0.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from noise_sched.diffusion.denoiser import Denoise
+from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.parametrization import Prediction
+from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.solvers.base import State, signal_ratio, spread
+from noise_sched.diffusion.solvers.exponential import psi
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """A multistep solver's history.
+
+    Attributes:
+      x0: earlier predictions, latest first, each [batch, ...].
+      steps: the steps in lambda that led from them, each [batch]; infinite before there are any.
+      remaining: the number of steps left, or large where that does not matter.
+    """
+
+    x0: tuple[Leaf, ...]
+    steps: tuple[Leaf, ...]
+    remaining: Leaf
+
+
+def nothing_earlier(count: int, x: Images, levels: NoiseLevel, counts_down: bool) -> Earlier:
+    """The history before the first step, with room for `count` predictions."""
+    steps = levels.alpha.shape[0] - 1
+    return Earlier(
+        x0=(jnp.zeros_like(x),) * count,
+        steps=(jnp.full(x.shape[:1], jnp.inf, levels.alpha.dtype),) * count,
+        remaining=jnp.asarray(steps if counts_down else 2 * steps + 3, jnp.int32),
+    )
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class dpmpp:
+    """DPM-Solver++, equation (1); one network evaluation per step at every order.
+
+    Attributes:
+      order: 1, 2 or 3.
+      eta: 0 is the ODE, 1 the SDE; the noise is what the paper's "SDE" variant adds.
+      variant: of order 2, "midpoint" or "heun", equation (2).
+      lower_order_final: let the order fall to 1 towards the end of runs of fewer than 15 steps, as
+        published. The step to clean data is of first order in any case.
+    """
+
+    order: int = dataclasses.field(default=2, metadata={"static": True})
+    eta: Leaf = 0.0
+    variant: str = dataclasses.field(default="midpoint", metadata={"static": True})
+    lower_order_final: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    def __post_init__(self):
+        require(
+            self.order in (1, 2, 3),
+            f"dpmpp(order) must be 1, 2 or 3, got {self.order!r}; 2 is the usual choice.",
+        )
+        if is_plain(self.eta):
+            require(
+                0 <= self.eta <= 1,
+                f"dpmpp(eta) must lie in [0, 1], got {self.eta}; 0 is the ODE, 1 the SDE.",
+            )
+        require(
+            self.variant in ("midpoint", "heun"),
+            f"dpmpp(variant) must be 'midpoint' or 'heun', got {self.variant!r}.",
+        )
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether noise is used: everywhere but at a plain eta = 0."""
+        return not (is_plain(self.eta) and self.eta == 0)
+
+    def init(self, x: Images, levels: NoiseLevel) -> Any:
+        """No earlier predictions, `order` - 1 of them."""
+        if self.order == 1:
+            return ()
+        short = levels.alpha.shape[0] - 1 < 15
+        return nothing_earlier(self.order - 1, x, levels, self.lower_order_final and short)
+
+    def step(
+        self,
+        denoise: Denoise,
+        state: State,
+        level: NoiseLevel,
+        next_level: NoiseLevel,
+        noise: Images,
+    ) -> tuple[State, Prediction]:
+        """One step, one network evaluation."""
+        prediction, memory = denoise(state.x, level, state.memory)
+        ratio = signal_ratio(level, next_level)
+        length = -jnp.log(ratio)
+        x = spread(next_level.alpha, state.x) * prediction.x0
+        if self.stochastic:
+            kept = jnp.power(ratio, jnp.asarray(self.eta, ratio.dtype))
+            fresh = next_level.sigma * jnp.sqrt(1.0 - jnp.square(kept))
+            x = x + spread(next_level.sigma * kept, x) * prediction.eps + spread(fresh, x) * noise
+        else:
+            x = x + spread(next_level.sigma, x) * prediction.eps
+        history = state.history
+        if self.order > 1:
+            newest = (prediction.x0, *history.x0)
+            weights = self._weights(length, history)
+            for weight, new, old in zip(weights, newest[:-1], history.x0, strict=True):
+                x = x + spread(next_level.alpha * weight, x) * (new - old)
+            history = Earlier(newest[:-1], (length, *history.steps[:-1]), history.remaining - 1)
+        return State(x, memory, history), prediction
+
+    def _weights(self, h: Leaf, history: Earlier) -> list[Leaf]:
+        """Weights [batch] of the differences of successive predictions, latest first.
+
+        With d_1, d_2 the slopes (difference over step) of the latest two pairs, h_1, h_2 their steps:
+        D_1 = h (d_1 + h_1 (d_1 - d_2) / (h_1 + h_2)) and D_2 = h^2 (d_1 - d_2) / (h_1 + h_2).
+        """
+        scaled = h if not self.stochastic else h * (1.0 + jnp.asarray(self.eta, h.dtype))
+        second = jnp.isfinite(h) & jnp.isfinite(history.steps[0]) & (history.remaining >= 2)
+        h1 = jnp.where(second, history.steps[0], 1.0)
+        h = jnp.where(second, h, 1.0)
+        slope = psi(1, scaled) if self.variant == "heun" else 0.5 * psi(0, scaled)
+        if self.order == 2:
+            return [jnp.where(second, slope * h / h1, 0.0)]
+        third = second & jnp.isfinite(history.steps[1]) & (history.remaining >= 3)
+        h2 = jnp.where(third, history.steps[1], 1.0)
+        bend = (psi(1, scaled) * h * h1 + psi(2, scaled) * jnp.square(h)) / (h1 + h2)
+        slope = jnp.where(third, psi(1, scaled) * h + bend, slope * h)
+        return [
+            jnp.where(second, slope / h1, 0.0),
+            jnp.where(third, -bend / h2, 0.0),
+        ]

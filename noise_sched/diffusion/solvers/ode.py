@@ -1,0 +1,200 @@
+r"""What Euler and Heun share: the probability-flow ODE in a clock u and a frame, and churn.
+
+Along x = alpha x0 + sigma eps the probability flow moves x by
+
+    (1)  dx/du = alpha'(u) x0 + sigma'(u) eps
+
+where x0, eps is the denoiser's prediction: Karras et al. 2022 (arXiv 2206.00364), equation (4), without
+its divisions. Two choices make it a method's own ODE (the same paper, section 3): the clock u, and the
+frame in which x is measured,
+
+    (2)  "ve":  (alpha, sigma) = (1, tan phi)           alpha' = 0             sigma' = phi' / cos^2 phi
+    (3)  "vp":  (alpha, sigma) = (cos phi, sin phi)     alpha' = -sin phi phi'   sigma' = cos phi phi'
+
+The state is taken into that frame and back; the denoiser always sees it in the path's frame, which is
+the one the network was trained in. Between the path's levels, where a solver looks too, that frame is
+
+    (4)  A alpha^2 + B sigma^2 = 1     through the step's two levels,
+
+which is exact for VP paths (A = 1 / b^2, B = 1) and for VE paths (A = 1, B = 0).
+
+Churn (Algorithm 2): before a step from a noise level r = sigma / alpha within [s_tmin, s_tmax],
+fresh noise raises it to r (1 + g), g = min(churn / steps, sqrt(2) - 1):
+
+    (5)  x^ = k x + k sigma sqrt((1 + g)^2 - 1) s_noise z,     (alpha, sigma)^ = k (alpha, (1 + g) sigma)
+
+with k from (4). In the paper's own frame, alpha = 1, k is 1.
+"""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float
+
+from noise_sched.diffusion.clocks import Clock, by_sigma
+from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.parametrization import Prediction
+from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.solvers.base import spread
+
+Value = Float[Array, "batch"]
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class OdeSolver:
+    """The fields of an ODE solver with churn.
+
+    Attributes:
+      churn: S_churn >= 0, spread over the run's steps; 0 is deterministic.
+      s_tmin: no churn below this sigma / alpha.
+      s_tmax: no churn above this sigma / alpha; None is no limit.
+      s_noise: standard deviation of the fresh noise; published values 1.003 to 1.007.
+      clock: the variable in which steps are straight lines, one of `noise_sched.diffusion.clocks`.
+      frame: "ve", "vp", or None for the clock's usual one.
+    """
+
+    churn: Leaf = 0.0
+    s_tmin: Leaf = 0.0
+    s_tmax: Leaf = None
+    s_noise: Leaf = 1.0
+    clock: Clock = by_sigma()
+    frame: str | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __post_init__(self):
+        name = type(self).__name__
+        if is_plain(self.churn):
+            require(
+                self.churn >= 0,
+                f"{name}(churn) must be non-negative, got {self.churn}; 0 adds no noise, the paper "
+                "searches 0 to 100.",
+            )
+        if is_plain(self.s_tmin, self.s_tmax):
+            require(
+                self.s_tmin <= self.s_tmax,
+                f"{name} needs s_tmin <= s_tmax, got s_tmin={self.s_tmin}, s_tmax={self.s_tmax}. "
+                "They are noise levels sigma / alpha; swap them if they are reversed.",
+            )
+        if is_plain(self.s_noise):
+            require(
+                self.s_noise > 0,
+                f"{name}(s_noise) must be positive, got {self.s_noise}; 1 adds as much noise as the "
+                "level says.",
+            )
+        require(
+            self.frame in (None, "ve", "vp"),
+            f"{name}(frame) must be 've', 'vp' or None (the clock's own), got {self.frame!r}.",
+        )
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether noise is used: everywhere but at a plain churn = 0."""
+        return not (is_plain(self.churn) and self.churn == 0)
+
+    def init(self, x: Images, levels: NoiseLevel) -> tuple[()] | Float[Array, ""]:
+        """Churn per step, which needs the number of steps; () without churn."""
+        if not self.stochastic:
+            return ()
+        steps, dtype = levels.alpha.shape[0] - 1, levels.alpha.dtype
+        return jnp.minimum(jnp.asarray(self.churn, dtype) / steps, math.sqrt(2.0) - 1.0)
+
+    def churned(
+        self,
+        x: Images,
+        level: NoiseLevel,
+        next_level: NoiseLevel,
+        noise: Images,
+        limit: Leaf,
+    ) -> tuple[Images, NoiseLevel]:
+        """Equation (5): the state and level that the step starts from."""
+        if not self.stochastic:
+            return x, level
+        ratio = level.sigma / level.alpha
+        inside = ratio >= jnp.asarray(self.s_tmin, ratio.dtype)
+        if self.s_tmax is not None:
+            inside = inside & (ratio <= jnp.asarray(self.s_tmax, ratio.dtype))
+        factor = 1.0 + jnp.where(inside, limit, 0.0)
+        added = jnp.square(factor) - 1.0
+        # A frame whose alpha grows with the noise (B < 0) cannot be followed outside the step.
+        bend = jnp.maximum(_conic(level, next_level)[1], 0.0)
+        scale = 1.0 / jnp.sqrt(1.0 + bend * jnp.square(level.sigma) * added)
+        fresh = scale * level.sigma * jnp.sqrt(added) * jnp.asarray(self.s_noise, ratio.dtype)
+        x = spread(scale, x) * x + spread(fresh, x) * noise
+        return x, NoiseLevel(scale * level.alpha, scale * factor * level.sigma, level.input_scale)
+
+    def step_size(self, level: NoiseLevel, next_level: NoiseLevel) -> tuple[Value, Array]:
+        """(u_next - u, whether the step can be taken at all in this clock and frame)."""
+        size = self.time(next_level) - self.time(level)
+        return size, jnp.isfinite(size) & jnp.isfinite(self.scale(level))
+
+    def line(self, level: NoiseLevel, target: NoiseLevel, size: Value, regular: Array) -> "Line":
+        """Euler's step of `size` from `level` to `target`; DDIM's where it is not regular."""
+        scale = 1.0 / self.scale(target)
+        signal, noise = self.rates(level)
+        return Line(
+            x=jnp.where(regular, self.scale(level) * scale, 0.0),
+            x0=jnp.where(regular, size * signal * scale, target.alpha),
+            eps=jnp.where(regular, size * noise * scale, target.sigma),
+        )
+
+    def time(self, level: NoiseLevel) -> Value:
+        """The clock's reading at a level."""
+        return self.clock.time(*_direction(level))
+
+    def level_between(self, level: NoiseLevel, next_level: NoiseLevel, time: Value) -> NoiseLevel:
+        """The level at a clock reading, in the path's frame: equation (4)."""
+        cos, sin = self.clock.direction(time)
+        A, B = _conic(level, next_level)
+        scale = 1.0 / jnp.sqrt(A * jnp.square(cos) + B * jnp.square(sin))
+        return NoiseLevel(scale * cos, scale * sin, level.input_scale)
+
+    def scale(self, level: NoiseLevel) -> Value:
+        """What takes a state at `level` into the solver's frame; infinite for "ve" at zero SNR."""
+        if self._frame == "ve":
+            return 1.0 / level.alpha
+        return 1.0 / jnp.sqrt(jnp.square(level.alpha) + jnp.square(level.sigma))
+
+    def rates(self, level: NoiseLevel) -> tuple[Value, Value]:
+        """(alpha', sigma') of the solver's frame, equations (2) and (3)."""
+        cos, sin = _direction(level)
+        rate = self.clock.rate(cos, sin)
+        if self._frame == "ve":
+            return jnp.zeros_like(cos), rate / (cos * cos)
+        return -sin * rate, cos * rate
+
+    @property
+    def _frame(self) -> str:
+        return self.frame or self.clock.frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A step as [batch] coefficients of x, x0 and eps, all in the path's frame."""
+
+    x: Value
+    x0: Value
+    eps: Value
+
+    def __call__(self, x: Images, prediction: Prediction) -> Images:
+        """The state at the line's end."""
+        return spread(self.x, x) * x + self.slope(x, prediction)
+
+    def slope(self, x: Images, prediction: Prediction) -> Images:
+        """The part that the prediction contributes."""
+        return spread(self.x0, x) * prediction.x0 + spread(self.eps, x) * prediction.eps
+
+
+def _direction(level: NoiseLevel) -> tuple[Value, Value]:
+    norm = jnp.sqrt(jnp.square(level.alpha) + jnp.square(level.sigma))
+    return level.alpha / norm, level.sigma / norm
+
+
+def _conic(level: NoiseLevel, next_level: NoiseLevel) -> tuple[Value, Value]:
+    """(A, B) of equation (4)."""
+    (a0, s0), (a1, s1) = (
+        (jnp.square(each.alpha), jnp.square(each.sigma)) for each in (level, next_level)
+    )
+    determinant = a0 * s1 - a1 * s0
+    return (s1 - s0) / determinant, (a0 - a1) / determinant

@@ -1,0 +1,173 @@
+r"""UniPC (Zhao et al. 2023, arXiv 2302.04867), data prediction, orders 1 to 3, variants bh1 and bh2.
+
+A predictor and a corrector that share their network evaluations. With lambda = ln(alpha / sigma), from
+level t to level s, the step h in lambda and psi from `exponential`:
+
+    (1)  first order:  base = (sigma_s / sigma_t) x + alpha_s psi_0(h) m_0,         m_0 = x0 at t
+    (2)  predictor:    x_s = base + alpha_s sum_i w_i (m_i - m_0) / r_i
+    (3)  corrector:    the same with the node r = 1 as well, m = x0 predicted at (2)'s x_s
+
+m_i are earlier predictions at t + r_i h in lambda, r_i < 0, and the weights w solve the Vandermonde system
+
+    (4)  sum_i w_i r_i^(k-1) = k! psi_k(h),     k = 1 ... number of nodes
+
+which makes (2) and (3) exact for polynomials. With a single node the authors take B / 2 instead, with
+B = psi_0(h) (bh2) or h (bh1): in (4) the B(h) of the paper cancels, so that is the only difference
+between the variants. The corrected state is what the next step starts from. The corrector's first order
+is the trapezoidal rule in exp(lambda), for which a start at zero SNR is an ordinary point.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.tree_util import register_dataclass
+
+from noise_sched.diffusion.denoiser import Denoise
+from noise_sched.diffusion.numbers import Leaf, require
+from noise_sched.diffusion.parametrization import Prediction
+from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.solvers.base import State, signal_ratio, spread
+from noise_sched.diffusion.solvers.dpmpp import Earlier, nothing_earlier
+from noise_sched.diffusion.solvers.exponential import psi
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Corrected:
+    """What the corrector needs of the step before.
+
+    Attributes:
+      earlier: predictions and steps, latest first; `steps[0]` is the step to be corrected.
+      base: that step's first-order result, equation (1), [batch, ...].
+      order: that step's order, [batch]; 0 before there was one.
+    """
+
+    earlier: Earlier
+    base: Leaf
+    order: Leaf
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class unipc:
+    """UniPC, equations (2) and (3); one network evaluation per step, deterministic.
+
+    Attributes:
+      order: 1, 2 or 3, of the predictor; the corrector's is one higher.
+      variant: "bh2" (the published default) or "bh1".
+      lower_order_final: let the order fall to 1 towards the end, as published. The step to clean
+        data is of first order in any case.
+    """
+
+    order: int = dataclasses.field(default=2, metadata={"static": True})
+    variant: str = dataclasses.field(default="bh2", metadata={"static": True})
+    lower_order_final: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    def __post_init__(self):
+        require(
+            self.order in (1, 2, 3),
+            f"unipc(order) must be 1, 2 or 3, got {self.order!r}; 2 is the published choice for "
+            "guided sampling, 3 without guidance.",
+        )
+        require(
+            self.variant in ("bh1", "bh2"),
+            f"unipc(variant) must be 'bh1' or 'bh2', got {self.variant!r}.",
+        )
+
+    @property
+    def stochastic(self) -> bool:
+        """Never."""
+        return False
+
+    def init(self, x: Images, levels: NoiseLevel) -> Any:
+        """No step to correct."""
+        return Corrected(
+            earlier=nothing_earlier(self.order, x, levels, self.lower_order_final),
+            base=jnp.zeros_like(x),
+            order=jnp.zeros(x.shape[:1], jnp.int32),
+        )
+
+    def step(
+        self,
+        denoise: Denoise,
+        state: State,
+        level: NoiseLevel,
+        next_level: NoiseLevel,
+        noise: Images,
+    ) -> tuple[State, Prediction]:
+        """Corrects the state with this level's prediction, then predicts: one network evaluation."""
+        prediction, memory = denoise(state.x, level, state.memory)
+        now, last = prediction.x0, state.history
+        earlier = last.earlier
+
+        # The corrector, over the step that led here: from earlier.x0[0], with this prediction at r = 1.
+        x = last.base
+        m0, past, step = earlier.x0[0], earlier.x0[1:], earlier.steps[0]
+        nodes = [*_nodes(step, earlier.steps[1:]), jnp.ones_like(step)]
+        weights = self._weights(step, nodes, last.order, True)
+        for weight, m in zip(weights, (*past, now), strict=True):
+            x = x + spread(level.alpha * weight, x) * (m - m0)
+        x = jnp.where((last.order == 0).reshape(spread(step, x).shape), state.x, x)
+
+        ratio = signal_ratio(level, next_level)
+        step = -jnp.log(ratio)
+        kept, gained = next_level.sigma / level.sigma, next_level.alpha * (1.0 - ratio)
+        base = spread(kept, x) * x + spread(gained, x) * now
+        order = self._order(step, earlier)
+        nodes = _nodes(step, earlier.steps[: self.order - 1])
+        x = base
+        weights = self._weights(step, nodes, order, False)
+        for weight, m in zip(weights, earlier.x0[: self.order - 1], strict=True):
+            x = x + spread(next_level.alpha * weight, x) * (m - now)
+        earlier = Earlier(
+            (now, *earlier.x0[:-1]), (step, *earlier.steps[:-1]), earlier.remaining - 1
+        )
+        return State(x, memory, Corrected(earlier, base, order)), prediction
+
+    def _order(self, step: Leaf, earlier: Earlier) -> Leaf:
+        """The order [batch] that a step can have: one more than there are nodes at finite lambda."""
+        order = jnp.ones(step.shape, jnp.int32)
+        for k in range(self.order - 1):
+            order = order + (jnp.isfinite(earlier.steps[k]) & (order == k + 1)).astype(jnp.int32)
+        order = jnp.minimum(order, earlier.remaining)
+        return jnp.where(jnp.isfinite(step), order, 1)
+
+    def _weights(self, step: Leaf, nodes: list[Leaf], order: Leaf, corrects: bool) -> list[Leaf]:
+        """Weights [batch] of m_i - m_0, one for each of `nodes`, for a step of this `order`."""
+        half = 0.5 * psi(0, step)
+        if self.variant == "bh1":
+            half = jnp.where(jnp.isfinite(step), 0.5 * step, half)
+        totals = [jnp.zeros_like(step) for _ in nodes]
+        for p in range(1, self.order + 1):
+            used = [*range(p - 1), *([self.order - 1] if corrects else [])]
+            solved = [half] if len(used) == 1 else _vandermonde(step, [nodes[i] for i in used])
+            for i, weight in zip(used, solved, strict=True):
+                totals[i] = jnp.where(order == p, weight / nodes[i], totals[i])
+        return totals
+
+
+def _nodes(step: Leaf, before: Sequence[Leaf]) -> list[Leaf]:
+    """The r of the levels that lie `before` steps back, in units of `step`."""
+    nodes, total = [], jnp.zeros_like(step)
+    for each in before:
+        total = total + each
+        nodes.append(-total / step)
+    return nodes
+
+
+def _vandermonde(step: Leaf, nodes: list[Leaf]) -> list[Leaf]:
+    """Solves equation (4): its right side applied to the nodes' Lagrange polynomials."""
+    moments = [math.factorial(k) * psi(k, step) for k in range(1, len(nodes) + 1)]
+    weights = []
+    for i, node in enumerate(nodes):
+        polynomial, scale = [jnp.ones_like(step)], jnp.ones_like(step)  # constant term first
+        for other in nodes[:i] + nodes[i + 1 :]:
+            shifted = [jnp.zeros_like(step), *polynomial]
+            scaled = [*(other * c for c in polynomial), jnp.zeros_like(step)]
+            polynomial = [a - b for a, b in zip(shifted, scaled, strict=True)]
+            scale = scale * (node - other)
+        weights.append(sum(c * m for c, m in zip(polynomial, moments, strict=True)) / scale)
+    return weights
