@@ -35,7 +35,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax.tree_util import register_dataclass
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.process import Images, NoiseLevel

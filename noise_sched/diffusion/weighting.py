@@ -61,7 +61,7 @@ def convert(
     weight: Value, level: NoiseLevel, own: Parametrization, space: Parametrization
 ) -> Value:
     """Equation (1): a weight of errors in `own`, as the weight of errors in `space`."""
-    if type(own) is type(space) and not dataclasses.fields(own):
+    if type(own) is type(space) and not vars(own):
         return weight
     return weight * jnp.square(own.error_scale(level) / space.error_scale(level))
 
