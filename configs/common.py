@@ -18,7 +18,14 @@ def base() -> ConfigDict:
             input_scale="per_example_std()",
             conditioning="gamma(scale=1000.0)",
             parametrization="eps()",
-            loss=dict(space="eps()", weight="uniform()", self_conditioning=0.9, clip_x0=False),
+            sigma_data=0.5,  # of the data in [-1, 1]; specs may name it: edm(sigma_data)
+            loss=dict(
+                space="eps()",
+                weight="uniform()",
+                self_conditioning=0.9,
+                clip_x0=False,
+                offset_noise=0.0,
+            ),
             label_dropout=0.0,  # share of labels replaced by "no class"; guidance needs some
             data=dict(
                 name="digits",  # a TFDS name, or folder:/path/to/images
@@ -77,6 +84,7 @@ def base() -> ConfigDict:
                 guidance="none()",
                 threshold="static(bound=1.0)",
                 batch_size=64,
+                guide_workdir="",  # for autoguide(w): the workdir of the worse model
                 classes=(),  # () draws them uniformly; (3, 7) makes equal numbers of 3s and 7s
             ),
         )

@@ -9,6 +9,7 @@ grid.png, and last samples.json, which says what they were drawn with.
 import json
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +50,10 @@ def run(config: ConfigDict, folder: pathlib.Path, out: pathlib.Path, num_images:
     settings = _settings(config, folder, step, num_images)
     if _finished(out, settings):
         return False
+    guide = _guide(config.sample.guide_workdir)
     noise_key, label_key = jax.random.split(jax.random.key(config.sample.seed))
     labels = np.asarray(draw_labels(label_key, config, num_images))
-    _write(out, draw_images(exp, params, noise_key, labels), labels, settings)
+    _write(out, draw_images(exp, params, noise_key, labels, guide), labels, settings)
     return True
 
 
@@ -67,12 +69,26 @@ def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Arra
     return jax.vmap(lambda k: jax.random.randint(k, (), 0, config.network.num_classes))(keys)
 
 
-def draw_images(exp: Experiment, params, key: Key[Array, ""], labels: np.ndarray) -> np.ndarray:
-    """uint8 images [n, h, w, c], in batches split over the devices, with a progress bar."""
+def draw_images(
+    exp: Experiment,
+    params: Any,
+    key: Key[Array, ""],
+    labels: np.ndarray,
+    guide: tuple[Experiment | None, Any] = (None, None),
+) -> np.ndarray:
+    """uint8 images [n, h, w, c], in batches split over the devices, with a progress bar.
+
+    Args:
+      exp: the experiment, whose config.sample says how.
+      params: the network's parameters.
+      key: of the run; image i uses key and i alone.
+      labels: one per image, -1 for none.
+      guide: for autoguidance, the worse model's experiment and parameters.
+    """
     mesh = make_mesh()
-    run, count = exp.sampler(), len(labels)
+    run, count = exp.sampler(guide[0]), len(labels)
     size = -(-min(exp.config.sample.batch_size, count) // mesh.size) * mesh.size
-    params = jax.device_put(params, replicated(mesh))
+    params, worse = jax.device_put((params, guide[1]), replicated(mesh))
     done = []
     with tqdm(total=count, unit="image", file=sys.stderr) as bar:
         for start in range(0, count, size):
@@ -82,7 +98,7 @@ def draw_images(exp: Experiment, params, key: Key[Array, ""], labels: np.ndarray
                 (example_keys(key, jnp.asarray(index)), jnp.asarray(labels[index % count])),
                 batch_sharding(mesh),
             )
-            images = pictures.to_uint8(np.asarray(run(params, *batch)))[: count - start]
+            images = pictures.to_uint8(np.asarray(run(params, *batch, worse)))[: count - start]
             done.append(images)
             bar.update(len(images))
     return np.concatenate(done)
@@ -97,6 +113,14 @@ def _restore(exp: Experiment, folder: pathlib.Path, step: int | None):
     abstract = jax.eval_shape(exp.init_params, jax.random.key(0))
     with Checkpoints(workdir.checkpoints(folder), read_only=True) as checkpoints:
         return checkpoints.restore_ema(abstract, step=step)
+
+
+def _guide(folder: str) -> tuple[Experiment | None, Any]:
+    """The worse model of autoguidance, from its own workdir."""
+    if not folder:
+        return None, None
+    exp = experiment.from_config(workdir.load_config(pathlib.Path(folder)))
+    return exp, _restore(exp, pathlib.Path(folder), None)[1]
 
 
 def _settings(config: ConfigDict, folder: pathlib.Path, step: int, num_images: int) -> dict:

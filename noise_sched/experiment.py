@@ -17,20 +17,17 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
-from noise_sched import networks
-from noise_sched.diffusion import guidance as guidances
+from noise_sched import compatibility, networks
+from noise_sched.compatibility import ConfigError
 from noise_sched.diffusion import specs
 from noise_sched.diffusion.denoiser import Denoise, Preconditioner
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import initial_noise, sample
+from noise_sched.diffusion.schedules import num_levels
 from noise_sched.training import learning_rate, optimizers
 
 NO_CLASS = -1  # the label of "no class"
-
-
-class ConfigError(ValueError):
-    """A config that cannot work; the message names the key, what it is and what would do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,29 +91,37 @@ class Experiment:
             {"params": params}, x, noise_cond, label, memory, train=train, rngs=rngs
         )
 
-    def denoiser(self, params: Any, label: Int[Array, "batch"]) -> Denoise:
-        """The denoiser that sampling steps with: guided, then thresholded."""
+    def branch(self, params: Any, label: Int[Array, "batch"]) -> Denoise:
+        """The denoiser of one set of parameters, for given labels; neither guided nor thresholded."""
 
-        def branch(label):
-            def network(x, noise_cond, memory):
-                return self.apply(params, x, noise_cond, label, memory)
+        def network(x, noise_cond, memory):
+            return self.apply(params, x, noise_cond, label, memory)
 
-            return self.objective.preconditioner.denoise(network)
+        return self.objective.preconditioner.denoise(network)
 
-        guide = specs.build(self.config.sample.guidance, "guidance")
-        threshold = specs.build(self.config.sample.threshold, "threshold")
-        return threshold(guide(branch(label), branch(jnp.full_like(label, NO_CLASS))))
+    def sampler(self, guide: "Experiment | None" = None) -> Callable[..., Array]:
+        """The compiled function that draws images.
 
-    def sampler(self) -> Callable[[Any, Key[Array, "batch"], Int[Array, "batch"]], Array]:
-        """The compiled function (params, one key per image, labels) -> images in [-1, 1]."""
-        solver = specs.build(self.config.sample.solver, "solver")
+        Args:
+          guide: the experiment of the worse model that `autoguide` steers away from.
+
+        Returns:
+          (params, one key per image, labels, the guide's params or None) -> images in [-1, 1].
+        """
+        solver = _build(self.config, "sample.solver", "solver")
+        guidance = _build(self.config, "sample.guidance", "guidance")
+        threshold = _build(self.config, "sample.threshold", "threshold")
 
         @jax.jit
-        def run(params, keys, label):
+        def run(params, keys, label, guide_params=None):
+            if guide is not None:
+                other = guide.branch(guide_params, label)
+            else:
+                other = self.branch(params, jnp.full_like(label, NO_CLASS))
+            denoise = threshold(guidance(self.branch(params, label), other))
             start = jax.tree.map(lambda field: field[0], self.levels)
             x_T = initial_noise(keys, start, self.image_shape)
             memory = self.network.initial_memory(label.shape[0])
-            denoise = self.denoiser(params, label)
             return sample(keys, denoise, solver, self.levels, x_T, memory=memory)
 
         return run
@@ -132,10 +137,9 @@ def from_config(config: ConfigDict) -> Experiment:
     network = _network(config)
     schedule, optimizer = _optimizer(config)
     levels = _levels(config, objective)
-    experiment = Experiment(config, network, objective, optimizer, schedule, levels)
-    _check_classes(config)
+    compatibility.check(config, objective, levels, _build(config, "sample.guidance", "guidance"))
     _check_memory(config, network)
-    return experiment
+    return Experiment(config, network, objective, optimizer, schedule, levels)
 
 
 def parameter_count(config: ConfigDict) -> int:
@@ -151,7 +155,7 @@ def _build(config: ConfigDict, key: str, kind: str) -> Any:
     for part in key.split("."):
         value = value[part]
     try:
-        return specs.build(value, kind)
+        return specs.build(value, kind, {"sigma_data": config.sigma_data})
     except specs.SpecError as error:
         raise ConfigError(f"config.{key}: {error}") from None
 
@@ -161,19 +165,26 @@ def _objective(config: ConfigDict) -> Objective:
     for key, value in (("loss.self_conditioning", rate), ("label_dropout", config.label_dropout)):
         if not 0 <= value <= 1:
             raise ConfigError(f"config.{key} is a probability in [0, 1], got {value}.")
-    return Objective(
-        schedule=_build(config, "schedule", "schedule"),
-        process=_build(config, "process", "process"),
-        preconditioner=Preconditioner(
-            parametrization=_build(config, "parametrization", "parametrization"),
-            input_scale=_build(config, "input_scale", "input_scale"),
-            conditioning=_build(config, "conditioning", "conditioning"),
-        ),
-        space=_build(config, "loss.space", "parametrization"),
-        weight=_build(config, "loss.weight", "weight"),
-        self_conditioning=rate,
-        clip_x0=config.loss.clip_x0,
+    preconditioner = Preconditioner(
+        parametrization=_build(config, "parametrization", "parametrization"),
+        input_scale=_build(config, "input_scale", "input_scale"),
+        conditioning=_build(config, "conditioning", "conditioning"),
     )
+    try:
+        return Objective(
+            schedule=_build(config, "schedule", "schedule"),
+            process=_build(config, "process", "process"),
+            preconditioner=preconditioner,
+            space=_build(config, "loss.space", "parametrization"),
+            weight=_build(config, "loss.weight", "weight"),
+            self_conditioning=rate,
+            clip_x0=config.loss.clip_x0,
+            offset_noise=config.loss.offset_noise,
+        )
+    except ConfigError:
+        raise
+    except ValueError as error:  # the objective's own checks
+        raise ConfigError(f"config.loss: {error}") from None
 
 
 def _network(config: ConfigDict) -> nn.Module:
@@ -238,41 +249,16 @@ def _levels(config: ConfigDict, objective: Objective) -> NoiseLevel:
     grid = _build(config, "sample.grid", "grid")
     _build(config, "sample.solver", "solver")
     _build(config, "sample.threshold", "threshold")
+    expected, found = getattr(grid, "levels", None), num_levels(schedule)
+    if expected and found and expected != found:
+        raise ConfigError(
+            f"config.sample.grid={config.sample.grid!r} is for {expected} levels, but "
+            f"config.sample.schedule={config.sample.schedule!r} has {found}. Write levels={found}."
+        )
     try:
-        levels = objective.process.level(schedule.logsnr(grid(config.sample.steps)))
+        return objective.process.level(schedule.logsnr(grid(config.sample.steps)))
     except ValueError as error:
         raise ConfigError(f"config.sample.steps: {error}") from None
-    own = objective.preconditioner.parametrization
-    if float(levels.alpha[0]) == 0 and not own.supports_zero_snr:
-        raise ConfigError(
-            f"config.parametrization={config.parametrization!r} says nothing about the image at zero "
-            f"SNR, where config.sample.schedule={config.sample.schedule!r} starts. Sample with "
-            "'plain_cosine()' or add clip_min=1e-9 to the schedule (both published), or predict "
-            "'v()' or 'x0()'."
-        )
-    return levels
-
-
-def _check_classes(config: ConfigDict) -> None:
-    guidance = _build(config, "sample.guidance", "guidance")
-    guided = not isinstance(guidance, guidances.none)
-    classes = config.network.num_classes
-    if guided and not classes:
-        raise ConfigError(
-            f"config.sample.guidance={config.sample.guidance!r} needs a network with classes, but "
-            "config.network.num_classes is 0. Set it, or use guidance='none()'."
-        )
-    if guided and not config.label_dropout:
-        raise ConfigError(
-            f"config.sample.guidance={config.sample.guidance!r} needs a network that was trained "
-            "without labels too: set config.label_dropout (0.1 is usual), or guidance='none()'."
-        )
-    wrong = [c for c in config.sample.classes if not 0 <= c < classes]
-    if wrong:
-        raise ConfigError(
-            f"config.sample.classes contains {wrong}, but the network has "
-            f"{f'classes 0 to {classes - 1}' if classes else 'no classes'}."
-        )
 
 
 def _check_memory(config: ConfigDict, network: nn.Module) -> None:

@@ -99,7 +99,7 @@ class Objective:
         t_key, eps_key, memory_key, first_key, key = jax.random.split(key, 5)
         t = jax.random.uniform(t_key, x0.shape[:1], x0.dtype, minval=jnp.finfo(x0.dtype).eps / 2)
         eps = self._noise(eps_key, x0)
-        level, rate = self._level(t)
+        level, rate = self.level_at(t)
         x = diffuse(level, x0, eps)
 
         if self.self_conditioning:
@@ -120,7 +120,7 @@ class Objective:
         offset = jax.random.normal(jax.random.fold_in(key, 1), shape, x0.dtype)
         return eps + self.offset_noise * offset
 
-    def _level(self, t: Float[Array, "batch"]) -> tuple[NoiseLevel, Float[Array, "batch"]]:
+    def level_at(self, t: Float[Array, "batch"]) -> tuple[NoiseLevel, Float[Array, "batch"]]:
         """The levels at `t`, and -d logsnr / dt there (zeros where the weight does not ask)."""
         if not self.weight.per_logsnr:
             return self.process.level(self.schedule.logsnr(t)), jnp.zeros_like(t)
