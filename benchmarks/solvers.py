@@ -141,7 +141,9 @@ def head(repeats: int) -> list[str]:
     cpu = platform.processor() or platform.machine()
     info = pathlib.Path("/proc/cpuinfo")
     if info.exists():
-        cpu = next(l.split(":")[1] for l in info.read_text().splitlines() if "model name" in l).strip()
+        cpu = next(
+            l.split(":")[1] for l in info.read_text().splitlines() if "model name" in l
+        ).strip()
     return [
         "# Solvers against diffusers",
         "",
