@@ -9,5 +9,6 @@ Knows no network, no config and no file; imports jax only. Read in this order:
     conditioning    what the network is told of the noise level
     weighting, loss training
     denoiser, guidance, thresholding, solvers, grids, sampling    sampling
+    clocks          the variable in which the ODE solvers step
     specs           "sigmoid(-3, 3, tau=0.9)" -> the object
 """

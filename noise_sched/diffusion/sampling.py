@@ -5,7 +5,7 @@ r"""Sampling: one `lax.scan` over a path of noise levels, whatever the solver.
     x0     = sample(key, denoise, solver, levels, x_T)
 
 What is returned is the last step's x0 prediction, as published; where the path ends at clean data a
-deterministic solver's final state is the same thing.
+deterministic solver's final state is the same thing (Euler and Heun: in the clock sigma).
 """
 
 import dataclasses
@@ -73,7 +73,8 @@ def sample(
       denoise: (x, level, memory) -> (Prediction, memory), with level fields of shape [batch].
       solver: the stepping rule.
       levels: the path, fields of shape [steps + 1], noisiest first.
-      x_T: the state at levels[0], [batch, ...]; its dtype is the state's.
+      x_T: the state at levels[0], [batch, ...]; its dtype is the state's. For a float64 state around
+        a float32 network, give the levels in float64 too and see `Preconditioner.denoise(dtype=)`.
       memory: the denoiser's first memory (zeros for RIN's latents).
       noise: unit normal draws to replay instead of drawing, [steps, batch, ...].
       trajectory: also return every step.

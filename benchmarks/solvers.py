@@ -1,0 +1,190 @@
+"""Times a 50-step sampling run against diffusers, on this machine: one Markdown table.
+
+    python -m benchmarks.solvers --out=docs/results/solvers.md
+
+Needs `diffusers` and `torch` (CPU). The model is trivial, v = 0.1 x, so what is timed is the solver:
+the scheduler's `step` in its usual Python loop there, one compiled scan here. Both run the same levels
+(Stable Diffusion's betas, trailing steps) from the same x_T; where nothing is random the images are
+compared too. Repeats are interleaved, the two sides in turn, and ratios are of medians, so that a busy
+machine slows both. Compilation, and diffusers' `set_timesteps`, are not in the figures.
+"""
+
+import argparse
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+import diffusers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from noise_sched.diffusion import parametrization
+from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.diffusion.sampling import sample
+from noise_sched.diffusion.specs import build
+
+STEPS = 50
+SHAPES = [(1, 4, 64, 64), (64, 3, 64, 64)]
+MULTISTEP = diffusers.DPMSolverMultistepScheduler
+# Ours, theirs and their own options; the state is in the frame alpha = 1 where they keep it so.
+PAIRS = [
+    ("ddim()", diffusers.DDIMScheduler, dict(clip_sample=False)),
+    ("euler()", diffusers.EulerDiscreteScheduler, {}),
+    ("heun()", diffusers.HeunDiscreteScheduler, {}),
+    ("dpmpp(1)", MULTISTEP, dict(solver_order=1)),
+    ("dpmpp(2)", MULTISTEP, dict(solver_order=2)),
+    ("dpmpp(3)", MULTISTEP, dict(solver_order=3)),
+    ("unipc(2)", diffusers.UniPCMultistepScheduler, dict(solver_order=2)),
+    ("unipc(3)", diffusers.UniPCMultistepScheduler, dict(solver_order=3)),
+    ("ddpm('small')", diffusers.DDPMScheduler, dict(clip_sample=False)),
+    ("euler_ancestral()", diffusers.EulerAncestralDiscreteScheduler, {}),
+    ("dpmpp(2, eta=1)", MULTISTEP, dict(solver_order=2, algorithm_type="sde-dpmsolver++")),
+]
+
+
+def path() -> NoiseLevel:
+    """The trailing levels of 1000 scaled-linear betas, then clean data."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    kept = np.cumprod(1 - betas)[np.arange(999, 0, -1000 // STEPS)]
+    kept = np.append(kept, 1.0)
+    return NoiseLevel(*(jnp.asarray(np.sqrt(f), jnp.float32) for f in (kept, 1 - kept)))
+
+
+def network(x, level, memory):
+    """v = 0.1 x."""
+    return parametrization.v().to_prediction(level, x, 0.1 * x), memory
+
+
+def ours(spec: str, x_T: np.ndarray):
+    """A function that runs a whole sampling run; the seconds its compilation took."""
+    solver, levels, key = build(spec, "solver"), path(), jax.random.key(0)
+    x_T = levels.sigma[0] * jnp.asarray(x_T)
+    compiled = jax.jit(lambda x: sample(key, network, solver, levels, x))
+    start = time.perf_counter()
+    compiled(x_T).block_until_ready()
+    seconds = time.perf_counter() - start
+    return lambda: compiled(x_T).block_until_ready(), seconds
+
+
+def theirs(scheduler: type, options: dict, x_T: np.ndarray):
+    """(set up a run, run it): diffusers' loop as its pipelines write it."""
+    made = scheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        **options,
+    )
+    noise, generator = torch.from_numpy(x_T), torch.Generator().manual_seed(0)
+    takes_generator = scheduler is not diffusers.HeunDiscreteScheduler
+    takes_generator &= scheduler is not diffusers.UniPCMultistepScheduler
+    extra = dict(generator=generator) if takes_generator else {}
+    first = float(path().sigma[0])
+
+    def prepare():
+        made.set_timesteps(STEPS)
+        # Schedulers in the frame alpha = 1 say so by a standard deviation of x_T above 1.
+        sigma = float(made.init_noise_sigma)
+        if sigma > 1:
+            return noise * sigma
+        return noise * first
+
+    def run(x):
+        for t in made.timesteps:
+            x = made.step(0.1 * made.scale_model_input(x, t), t, x, **extra).prev_sample
+        return x
+
+    return prepare, run
+
+
+def measure(spec, scheduler, options, shape, repeats):
+    """One row: medians in milliseconds, their ratio, compile seconds, the images' distance."""
+    x_T = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    fast, compiling = ours(spec, x_T)
+    prepare, slow = theirs(scheduler, options, x_T)
+    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    with torch.no_grad():
+        reference = slow(prepare())
+        for _ in range(repeats):
+            x = prepare()
+            start = time.perf_counter()
+            slow(x)
+            middle = time.perf_counter()
+            images = fast()
+            times["theirs"].append(middle - start)
+            times["ours"].append(time.perf_counter() - middle)
+    a, b = (1e3 * statistics.median(times[k]) for k in ("theirs", "ours"))
+    difference = float(np.abs(np.asarray(images) - reference.numpy()).max())
+    return a, b, compiling, difference
+
+
+def main() -> None:
+    """Prints the table and writes it to --out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, help="Markdown file to write.")
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    with torch.no_grad():
+        lines = [*head(arguments.repeats), *table(arguments.repeats)]
+    if arguments.out:
+        arguments.out.write_text("\n".join(lines) + "\n")
+
+
+def head(repeats: int) -> list[str]:
+    """What was run, where and with what."""
+    cpu = platform.processor() or platform.machine()
+    info = pathlib.Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next(
+            l.split(":")[1] for l in info.read_text().splitlines() if "model name" in l
+        ).strip()
+    return [
+        "# Solvers against diffusers",
+        "",
+        f"    python -m benchmarks.{pathlib.Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}",
+        "",
+        f"{STEPS} steps, float32, model v = 0.1 x, Stable Diffusion's betas, trailing steps. {cpu},",
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start; jax {jax.__version__}, "
+        f"torch {torch.__version__} ({torch.get_num_threads()} threads), diffusers "
+        f"{diffusers.__version__}.",
+        f"Medians of {repeats} interleaved repeats, in milliseconds per run; compilation (once, in "
+        "seconds) is not in them.",
+        "The last column is the largest difference of the images, where nothing is random.",
+        "",
+    ]
+
+
+def table(repeats: int) -> list[str]:
+    """One row per solver and shape, printed as measured."""
+    lines = [
+        "| shape | solver | diffusers | diffusers ms | ours ms | ratio | compile s | difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    for shape in SHAPES:
+        for spec, scheduler, options in PAIRS:
+            a, b, compiling, difference = measure(spec, scheduler, options, shape, repeats)
+            told = "random" if build(spec, "solver").stochastic else f"{difference:.0e}"
+            row = [
+                "×".join(map(str, shape)),
+                f"`{spec}`",
+                scheduler.__name__.removesuffix("Scheduler"),
+                f"{a:.2f}",
+                f"{b:.3f}",
+                f"{a / b:.0f}×",
+                f"{compiling:.1f}",
+                told,
+            ]
+            lines.append(f"| {' | '.join(row)} |")
+            print(lines[-1], flush=True)
+    return lines
+
+
+if __name__ == "__main__":
+    main()
