@@ -43,7 +43,8 @@ class uniform:
     def __call__(self, steps: int) -> Float[Array, "times"]:
         """Returns [1, 1 - 1 / steps, ..., 0]; both ends exact."""
         _check_steps(steps)
-        return jnp.arange(steps, -1, -1, dtype=float) / steps
+        # In NumPy: compiled, a division by a constant may become a product, and the first t exceed 1.
+        return jnp.asarray(np.arange(steps, -1, -1) / steps, float)
 
 
 @register_dataclass
