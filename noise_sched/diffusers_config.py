@@ -303,7 +303,7 @@ def read(path: str | pathlib.Path, steps: int = 50) -> Loaded:
         raise DiffusersConfigError(f"{path}: {error}") from None
 
 
-def load(config: Mapping[str, Any], steps: int = 50) -> Loaded:
+def load(config: Any, steps: int = 50) -> Loaded:
     """A scheduler config as our choices.
 
     Args:
@@ -332,7 +332,7 @@ def load(config: Mapping[str, Any], steps: int = 50) -> Loaded:
 class _Reader:
     """The fields of a file; remembers which were asked for and what was said of them."""
 
-    def __init__(self, config: Mapping[str, Any]):
+    def __init__(self, config: Any):
         if not isinstance(config, Mapping):
             raise DiffusersConfigError(
                 f"expected an object of fields, got {type(config).__name__}: this is no "
@@ -959,15 +959,15 @@ def _write_betas(table: Any, name: str) -> dict[str, Any]:
 
 
 def _write_solver(solver: Any, remarks: list[str]) -> tuple[str, dict[str, Any]]:
+    if isinstance(solver, solvers.euler_ancestral):
+        _need_equal("solver", solver, solvers.euler_ancestral(), "EulerAncestralDiscreteScheduler")
+        return "EulerAncestralDiscreteScheduler", {}
     if isinstance(solver, solvers.ddim):
         if solver.eta:
             remarks.append(f"eta={solver.eta} is an argument of DDIMScheduler.step.")
         return "DDIMScheduler", {}
     if isinstance(solver, solvers.ddpm):
         return "DDPMScheduler", {"variance_type": f"fixed_{solver.variance}"}
-    if isinstance(solver, solvers.euler_ancestral):
-        _need_equal("solver", solver, solvers.euler_ancestral(), "EulerAncestralDiscreteScheduler")
-        return "EulerAncestralDiscreteScheduler", {}
     if isinstance(solver, solvers.euler | solvers.heun):
         _need(
             solver.clock == by_sigma() and solver.frame in (None, "ve"),
@@ -1057,7 +1057,9 @@ def _write_sigmas(
         f"{field} steps on edm() and ends at 0, the grid is {sampling.grid!r}.",
     )
     _need(getattr(schedule, "rho", 7.0) == 7, f"{schedule!r}: rho is 7 in diffusers.")
-    config = {field: True, "timestep_spacing": "linspace", "steps_offset": 0}
+    config: dict[str, Any] = {field: True}
+    if name in _UNROUNDED:  # whose range of sigma is that of the spacing's steps
+        config |= {"timestep_spacing": "linspace", "steps_offset": 0}
     reader = _Reader({"_class_name": name})
     whole = grids.linspace(base.num_levels)
     wanted = _sigma_range(reader, base, whole, sampling.steps)
