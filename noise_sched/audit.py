@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import config_flags
 
-from noise_sched import audit_picture, command_line, diffusers_config
+from noise_sched import audit_picture, command_line, diffusers_config, diffusers_writing
 from noise_sched.diffusers_config import FieldReport, Loaded
 from noise_sched.diffusion import specs
 from noise_sched.diffusion.audit import (
@@ -172,13 +172,14 @@ def main() -> None:
             for flag in ("steps", "guidance"):
                 if flags.FLAGS[flag].present:
                     raise ValueError(f"--{flag} is for --diffusers; use --config.sample.{flag}=...")
-            experiment = from_config(command_line.config_file(flags.FLAGS["config"]))
+            holder: Any = flags.FLAGS["config"]
+            experiment = from_config(command_line.config_file(holder))
             training, sampling = set_up(experiment)
             height, width, _ = experiment.image_shape
             report = audit(training, sampling, options.pixels or height * width)
         print(f"{name}\n\n{as_text(report, fields)}")
         if options.write_diffusers:
-            written = diffusers_config.write(training, sampling)
+            written = diffusers_writing.write(training, sampling)
             text = json.dumps(written.config, indent=2) + "\n"
             pathlib.Path(options.write_diffusers).write_text(text, encoding="utf-8")
             print(f"\nWritten to {options.write_diffusers}")

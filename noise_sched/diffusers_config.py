@@ -1,7 +1,6 @@
-r"""Diffusers' scheduler_config.json <-> our choices.
+r"""Diffusers' scheduler_config.json -> our choices; `diffusers_writing` is the way back.
 
-    loaded = load(json.loads(text), steps=50)     or read("scheduler_config.json")
-    written = write(loaded.training, loaded.sampling)
+    loaded = read("scheduler_config.json", steps=50)     or load({...}, steps=50)
 
 Such a file holds a table of betas, what the network predicts, a rule for the steps and a solver's
 options, all under one class name. Every field of it is used, or is reported by name with the reason in
@@ -28,7 +27,6 @@ from jaxtyping import Array, Float
 from noise_sched.diffusion import (
     conditioning,
     grids,
-    guidance,
     input_scale,
     parametrization,
     process,
@@ -46,17 +44,12 @@ from noise_sched.diffusion.audit import (
     audit,
     worst_first,
 )
-from noise_sched.diffusion.clocks import by_sigma
 
 FLOOR = 2.0**-24  # what several classes put in the place of abar_T = 0: sigma = 4096
 
 
 class DiffusersConfigError(ValueError):
     """A file that is no scheduler config, or one of a class that cannot be read."""
-
-
-class CannotExpress(ValueError):
-    """A set-up that no scheduler_config.json says; the message says what of it."""
 
 
 _TABLE = dict(
@@ -182,14 +175,14 @@ FIELDS: dict[str, dict[str, Any]] = {
         "stochastic_sampling": False,
     },
 }
-_MULTISTEP = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
-_UNROUNDED = (
+MULTISTEP = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
+UNROUNDED = (
     "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler",
     "HeunDiscreteScheduler",
 )
-_FLOORED = (*_MULTISTEP, "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
-_PREDICTIONS = {
+FLOORED = (*MULTISTEP, "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+PREDICTIONS = {
     "epsilon": parametrization.eps(),
     "sample": parametrization.x0(),
     "v_prediction": parametrization.v(),
@@ -234,14 +227,6 @@ class Loaded:
     def value(self, field: str) -> Any:
         """The file's value of a field, or its class's default; None where it has none."""
         return self.config.get(field, FIELDS[self.class_name].get(field))
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """A set-up as a scheduler config, and what the file cannot say but does not contradict."""
-
-    config: dict[str, Any]
-    remarks: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -420,8 +405,8 @@ class _Reader:
 
 def _load_table(reader: _Reader, steps: int) -> tuple[Training, Sampling]:
     base = _betas(reader)
-    kinds = _PREDICTIONS
-    if reader.class_name in _MULTISTEP:
+    kinds = PREDICTIONS
+    if reader.class_name in MULTISTEP:
         kinds = {**kinds, "flow_prediction": parametrization.flow()}
     own = reader.choice("prediction_type", kinds)
     if isinstance(own, parametrization.flow) or (
@@ -431,7 +416,7 @@ def _load_table(reader: _Reader, steps: int) -> tuple[Training, Sampling]:
     rescaled = reader.has("rescale_betas_zero_snr") and reader.get("rescale_betas_zero_snr", bool)
     if rescaled:
         base = schedules.zero_terminal(base)
-        if reader.class_name in _FLOORED:
+        if reader.class_name in FLOORED:
             reader.say(
                 "rescale_betas_zero_snr",
                 "approximate",
@@ -497,7 +482,8 @@ def _path(reader: _Reader, base: Any, steps: int) -> tuple[Any, Any]:
         if reader.has(field) and reader.get(field, bool):
             if isinstance(grid, spacing) and "timestep_spacing" in reader.given and grid.multistep:
                 reader.say("timestep_spacing", "no effect", f"{field} decides the steps.")
-            return made(*_sigma_range(reader, base, grid, steps)), grids.edm()
+            ends = sigma_range(reader.class_name, base, grid, steps)
+            return made(*_given_range(reader, *ends)), grids.edm()
     if isinstance(grid, spacing):
         reader.say(
             "timestep_spacing",
@@ -524,10 +510,10 @@ def _path(reader: _Reader, base: Any, steps: int) -> tuple[Any, Any]:
 def _grid(reader: _Reader, levels: int) -> Any:
     kind = reader.choice("timestep_spacing", ("leading", "linspace", "trailing"))
     offset = reader.get("steps_offset", int)
-    multistep = reader.class_name in _MULTISTEP
+    multistep = reader.class_name in MULTISTEP
     if kind == "trailing":
         grid = grids.trailing(levels)
-    elif multistep or (kind == "linspace" and reader.class_name in _UNROUNDED):
+    elif multistep or (kind == "linspace" and reader.class_name in UNROUNDED):
         grid = spacing(kind, levels, offset if kind == "leading" else 0, multistep)
     elif kind == "leading":
         grid = grids.leading(levels, offset)
@@ -538,19 +524,27 @@ def _grid(reader: _Reader, levels: int) -> Any:
     return grid
 
 
-def _sigma_range(reader: _Reader, base: Any, grid: Any, steps: int) -> tuple[float, float]:
-    """(sigma_min, sigma_max) of Karras and exponential steps: of the spacing's steps, or the table."""
+def sigma_range(name: str, base: Any, grid: Any, steps: int) -> tuple[float, float]:
+    """(sigma_min, sigma_max) that a class spreads Karras and exponential steps over.
+
+    Those of the spacing's own first and last step in the unrounded classes, of the table in the others.
+    """
     table = base.table()
     low, high = float(table[-1]), float(table[0])
-    if reader.class_name in _UNROUNDED:
+    if name in UNROUNDED:
         path = base.logsnr(grid(steps))
         low, high = float(path[0]), float(path[-2])
     low = max(low, math.log(FLOOR) - math.log1p(-FLOOR))
-    ends = []
-    for field, logsnr in (("sigma_min", high), ("sigma_max", low)):
+    return math.exp(-high / 2), math.exp(-low / 2)
+
+
+def _given_range(reader: _Reader, *ends: float) -> tuple[float, ...]:
+    """The file's own sigma_min and sigma_max, where the class has such fields."""
+    found = []
+    for field, end in zip(("sigma_min", "sigma_max"), ends, strict=True):
         own = reader.get(field, int, float, type(None)) if reader.has(field) else None
-        ends.append(math.exp(-logsnr / 2) if own is None else float(own))
-    return ends[0], ends[1]
+        found.append(end if own is None else float(own))
+    return tuple(found)
 
 
 def _solver(reader: _Reader) -> Any:
@@ -807,7 +801,7 @@ def findings(loaded: Loaded) -> tuple[Finding, ...]:
             '"use_karras_sigmas": false, "use_exponential_sigmas": false, "timestep_spacing": '
             '"trailing"',
         )
-    if zero and name in _FLOORED:
+    if zero and name in FLOORED:
         add(
             "zero_snr_by_a_floor",
             "note",
@@ -850,296 +844,3 @@ def findings(loaded: Loaded) -> tuple[Finding, ...]:
             '"_class_name": "DDPMScheduler"',
         )
     return tuple(found)
-
-
-# Back.
-
-
-def write(training: Training, sampling: Sampling) -> Written:
-    """A set-up as a scheduler config.
-
-    Raises:
-      CannotExpress: where no such file says it, with the choice that is in the way.
-    """
-    own = training.parametrization
-    with jax.enable_x64(True):
-        if isinstance(own, parametrization.edm):
-            config, remarks = _write_edm(training, sampling)
-        elif isinstance(own, parametrization.flow):
-            config, remarks = _write_flow(training, sampling)
-        else:
-            config, remarks = _write_table(training, sampling)
-    if not isinstance(sampling.guidance, guidance.none):
-        remarks.append(f"guidance {sampling.guidance!r} is an argument of the pipeline.")
-    if type(training.space) is not type(own) or training.weight != weighting.uniform():
-        remarks.append("the loss and its weight are in no such file.")
-    if training.offset_noise:
-        remarks.append("offset noise is in no such file.")
-    remarks.append(f"steps={sampling.steps} is an argument of set_timesteps.")
-    return Written(config, tuple(remarks))
-
-
-def _need(condition: bool, reason: str) -> None:
-    if not condition:
-        raise CannotExpress(f"no scheduler_config.json says this: {reason}")
-
-
-def _need_equal(what: str, found: Any, wanted: Any, why: str) -> None:
-    _need(found == wanted, f"{what} is {found!r}, and {why} has {wanted!r}.")
-
-
-def _write_table(training: Training, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
-    own, remarks = training.parametrization, []
-    base = training.schedule
-    if isinstance(base, schedules.discrete) and base.num_levels == getattr(
-        base.schedule, "num_levels", 0
-    ):
-        base = base.schedule
-    else:
-        remarks.append("training draws t between the levels too; diffusers draws whole levels.")
-    zero = isinstance(base, schedules.zero_terminal)
-    table = base.schedule if zero else base
-    _need(
-        isinstance(table, schedules.TableSchedule) and base.num_levels > 0,
-        f"schedule {training.schedule!r} is continuous; a file holds a table of betas.",
-    )
-    _need_equal("process", training.process, process.vp(), "diffusers' table")
-    _need_equal("input_scale", training.input_scale, input_scale.none(), "its pipeline")
-    _need_equal(
-        "conditioning",
-        training.conditioning,
-        conditioning.index(base),
-        "a pipeline, which tells the network the number of the level,",
-    )
-    names = {type(value): name for name, value in _PREDICTIONS.items()}
-    _need(type(own) in names, f"there is no prediction_type for {own!r}.")
-    name, config = _write_solver(sampling.solver, remarks)
-    config = {"_class_name": name, **config, "prediction_type": names[type(own)]}
-    config |= _write_betas(table, name)
-    if zero:
-        _need(
-            "rescale_betas_zero_snr" in FIELDS[name],
-            f"{name} has no rescale_betas_zero_snr, and the schedule is {base!r}. ddim() has.",
-        )
-        config["rescale_betas_zero_snr"] = True
-        if name in _FLOORED:
-            remarks.append(f"{name} puts sigma = 4096 in the place of zero SNR.")
-    config |= _write_threshold(sampling.threshold, name)
-    config |= _write_path(base, sampling, name)
-    for field, value in (("set_alpha_to_one", True), ("final_sigmas_type", "zero")):
-        if field in FIELDS[name]:
-            config[field] = value
-    return config, remarks
-
-
-def _write_betas(table: Any, name: str) -> dict[str, Any]:
-    config: dict[str, Any] = {"num_train_timesteps": table.num_levels}
-    named = {schedules.linear_betas: "linear", schedules.scaled_linear: "scaled_linear"}
-    if name == "DDPMScheduler":
-        named[schedules.sigmoid_betas] = "sigmoid"
-    if type(table) in named:
-        return config | {
-            "beta_schedule": named[type(table)],
-            "beta_start": table.start,
-            "beta_end": table.end,
-        }
-    if table == schedules.cosine_betas(levels=table.num_levels):
-        return config | {"beta_schedule": "squaredcos_cap_v2"}
-    try:
-        betas = [float(b) for b in table.beta_table()]
-    except NotImplementedError:
-        raise CannotExpress(
-            f"no scheduler_config.json says this: {table!r} is given without betas."
-        ) from None
-    _need(
-        betas[-1] < 1 or name in ("DDIMScheduler", "DDPMScheduler"),
-        f"{name} is not finite on a table that ends at beta = 1, {table!r}. ddim() and ddpm() are.",
-    )
-    return config | {"trained_betas": betas}
-
-
-def _write_solver(solver: Any, remarks: list[str]) -> tuple[str, dict[str, Any]]:
-    if isinstance(solver, solvers.euler_ancestral):
-        _need_equal("solver", solver, solvers.euler_ancestral(), "EulerAncestralDiscreteScheduler")
-        return "EulerAncestralDiscreteScheduler", {}
-    if isinstance(solver, solvers.ddim):
-        if solver.eta:
-            remarks.append(f"eta={solver.eta} is an argument of DDIMScheduler.step.")
-        return "DDIMScheduler", {}
-    if isinstance(solver, solvers.ddpm):
-        return "DDPMScheduler", {"variance_type": f"fixed_{solver.variance}"}
-    if isinstance(solver, solvers.euler | solvers.heun):
-        _need(
-            solver.clock == by_sigma() and solver.frame in (None, "ve"),
-            f"{solver!r} steps in another clock or frame than sigma.",
-        )
-        _need(
-            not solver.churn, f"{solver!r}: churn is an argument of the step, S_tmin .. S_tmax too."
-        )
-        if isinstance(solver, solvers.heun):
-            _need(solver.stage == 1, f"{solver!r}: only stage=1 is Heun's method.")
-            return "HeunDiscreteScheduler", {}
-        return "EulerDiscreteScheduler", {}
-    if isinstance(solver, solvers.dpmpp):
-        _need(solver.eta in (0, 1), f"{solver!r}: eta is 0 (the ODE) or 1 (the SDE).")
-        return "DPMSolverMultistepScheduler", {
-            "algorithm_type": "sde-dpmsolver++" if solver.eta else "dpmsolver++",
-            "solver_order": solver.order,
-            "solver_type": solver.variant,
-            "lower_order_final": solver.lower_order_final,
-        }
-    if isinstance(solver, solvers.unipc):
-        return "UniPCMultistepScheduler", {
-            "solver_order": solver.order,
-            "solver_type": solver.variant,
-            "lower_order_final": solver.lower_order_final,
-        }
-    raise CannotExpress(f"no scheduler_config.json says this: solver {solver!r}.")
-
-
-def _write_threshold(threshold: Any, name: str) -> dict[str, Any]:
-    fields, config = FIELDS[name], {}
-    if "clip_sample" in fields:
-        config["clip_sample"] = isinstance(threshold, thresholding.static)
-    if "thresholding" in fields:
-        config["thresholding"] = isinstance(threshold, thresholding.dynamic)
-    if isinstance(threshold, thresholding.static):
-        _need("clip_sample" in fields, f"{name} does not clip; threshold is {threshold!r}.")
-        config["clip_sample_range"] = threshold.bound
-    if isinstance(threshold, thresholding.dynamic):
-        _need("thresholding" in fields, f"{name} has no thresholding; threshold is {threshold!r}.")
-        _need(
-            threshold.bound == 1 and threshold.maximum is not None,
-            f"{threshold!r}: diffusers' bound is 1 and needs a maximum.",
-        )
-        config["dynamic_thresholding_ratio"] = threshold.percentile
-        config["sample_max_value"] = threshold.maximum
-    return config
-
-
-def _write_path(base: Any, sampling: Sampling, name: str) -> dict[str, Any]:
-    schedule, grid, levels = sampling.schedule, sampling.grid, base.num_levels
-    if isinstance(schedule, schedules.discrete):
-        schedule = schedule.schedule
-    for made, field in (
-        (schedules.karras, "use_karras_sigmas"),
-        (schedules.geometric, "use_exponential_sigmas"),
-    ):
-        if isinstance(schedule, made):
-            return _write_sigmas(base, sampling, schedule, name, field)
-    _need(
-        schedule == base,
-        f"sampling runs on {schedule!r} and training on {base!r}; a file has one table.",
-    )
-    if isinstance(grid, grids.trailing) and grid.levels == levels:
-        return {"timestep_spacing": "trailing", "steps_offset": 0}
-    rounded = name not in (*_MULTISTEP, *_UNROUNDED)
-    if isinstance(grid, grids.leading) and grid.levels == levels and name not in _MULTISTEP:
-        return {"timestep_spacing": "leading", "steps_offset": grid.offset}
-    if isinstance(grid, grids.linspace) and grid.levels == levels and rounded:
-        return {"timestep_spacing": "linspace", "steps_offset": 0}
-    if isinstance(grid, spacing) and grid.levels == levels and not rounded:
-        if grid.multistep == (name in _MULTISTEP):
-            return {"timestep_spacing": grid.kind, "steps_offset": grid.offset}
-    raise CannotExpress(
-        f"no scheduler_config.json says this: {name} takes other steps than {grid!r} on {levels} "
-        f"levels. trailing(levels={levels}) is the same everywhere."
-    )
-
-
-def _write_sigmas(
-    base: Any, sampling: Sampling, schedule: Any, name: str, field: str
-) -> dict[str, Any]:
-    fields = FIELDS[name]
-    _need(field in fields, f"{name} has no {field}; the sampling schedule is {schedule!r}.")
-    _need(
-        sampling.grid == grids.edm(),
-        f"{field} steps on edm() and ends at 0, the grid is {sampling.grid!r}.",
-    )
-    _need(getattr(schedule, "rho", 7.0) == 7, f"{schedule!r}: rho is 7 in diffusers.")
-    config: dict[str, Any] = {field: True}
-    if name in _UNROUNDED:  # whose range of sigma is that of the spacing's steps
-        config |= {"timestep_spacing": "linspace", "steps_offset": 0}
-    reader = _Reader({"_class_name": name})
-    whole = grids.linspace(base.num_levels)
-    wanted = _sigma_range(reader, base, whole, sampling.steps)
-    for end, own in zip(("sigma_min", "sigma_max"), wanted, strict=True):
-        found = getattr(schedule, end)
-        if math.isclose(found, own, rel_tol=1e-6):
-            continue
-        _need(
-            end in fields,
-            f"{name} takes {end} = {own:.6g} from the table, the schedule {found:.6g}.",
-        )
-        config[end] = found
-    return config
-
-
-def _write_edm(training: Training, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
-    sigma_data = training.parametrization.sigma_data
-    _need_equal("process", training.process, process.ve(), "EDM")
-    _need_equal("input_scale", training.input_scale, input_scale.analytic(sigma_data), "EDM")
-    _need_equal("conditioning", training.conditioning, conditioning.log_sigma(), "EDM")
-    _need_equal("grid", sampling.grid, grids.edm(), "EDM")
-    remarks, schedule = ["the training density of sigma is in no such file."], sampling.schedule
-    _need(
-        isinstance(schedule, schedules.karras | schedules.geometric),
-        f"EDM's steps are karras() or geometric(), not {schedule!r}.",
-    )
-    name, config = _write_solver(sampling.solver, remarks)
-    classes = {
-        "EulerDiscreteScheduler": "EDMEulerScheduler",
-        "DPMSolverMultistepScheduler": "EDMDPMSolverMultistepScheduler",
-    }
-    _need(
-        name in classes, f"no EDM class has the solver {sampling.solver!r}; euler() and dpmpp() do."
-    )
-    name = classes[name]
-    config = {
-        "_class_name": name,
-        **config,
-        "prediction_type": "epsilon",
-        "sigma_min": schedule.sigma_min,
-        "sigma_max": schedule.sigma_max,
-        "sigma_data": sigma_data,
-        "sigma_schedule": "karras" if isinstance(schedule, schedules.karras) else "exponential",
-        "final_sigmas_type": "zero",
-    }
-    if isinstance(schedule, schedules.karras):
-        config["rho"] = schedule.rho
-    return config | _write_threshold(sampling.threshold, name), remarks
-
-
-def _write_flow(training: Training, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
-    _need_equal("process", training.process, process.flow(), "FlowMatchEulerDiscreteScheduler")
-    _need_equal("input_scale", training.input_scale, input_scale.none(), "its pipeline")
-    told = training.conditioning
-    table = getattr(told, "schedule", None)
-    _need(
-        isinstance(told, conditioning.index) and isinstance(table, schedules.discrete),
-        f"conditioning is {told!r}, and a pipeline tells the network its level's number; write "
-        "index(discrete(rectified_flow(), levels=1000)).",
-    )
-    _need(
-        isinstance(sampling.solver, solvers.ddim) and sampling.solver.eta == 0,
-        f"the solver is {sampling.solver!r}, and FlowMatchEulerDiscreteScheduler is ddim() in the flow's frame.",
-    )
-    _need(
-        isinstance(sampling.threshold, thresholding.none),
-        f"FlowMatchEulerDiscreteScheduler has no thresholding, and threshold is {sampling.threshold!r}.",
-    )
-    schedule, levels, shift = sampling.schedule, table.num_levels, 1.0
-    if isinstance(schedule, schedules.shift):
-        schedule, shift = schedule.schedule, schedule.image_size / schedule.noise_size
-    _need_equal("sample.schedule", schedule, schedules.rectified_flow(), "the flow")
-    last = grids.edm(shift / levels / (1 + (shift - 1) / levels))
-    _need(
-        isinstance(sampling.grid, grids.edm) and math.isclose(sampling.grid.last, last.last),
-        f"its steps are those of {last!r}, not of {sampling.grid!r}.",
-    )
-    config = {
-        "_class_name": "FlowMatchEulerDiscreteScheduler",
-        "num_train_timesteps": levels,
-        "shift": float(shift),
-    }
-    return config, ["the training density of t is in no such file."]

@@ -73,10 +73,15 @@ def test_a_published_file_is_flawed(file, tmp_path):
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_mended_file_is_not(file):
-    code, text, err = command(f"--diffusers={file(MENDED)}", "--strict", "--steps=25")
+def test_a_mended_file_is_not_and_comes_back(file, tmp_path):
+    path = tmp_path / "written.json"
+    code, text, err = command(
+        f"--diffusers={file(MENDED)}", "--strict", "--steps=25", f"--write_diffusers={path}"
+    )
     assert code == 0 and "FLAW" not in text, err
     assert "at zero SNR                                yes" in text
+    assert "not in the file: steps=25" in text
+    assert MENDED.items() <= json.loads(path.read_text()).items()
 
 
 def test_a_config_of_ours(tmp_path):
@@ -124,14 +129,6 @@ def test_mistakes_get_one_message(args, message):
     code, _, err = command(*args)
     assert code == 2 and re.search(message, err) and "Traceback" not in err, err
     assert len(err.strip().splitlines()) <= 2 and not (ROOT / "x.json").exists()
-
-
-def test_written_for_diffusers(file, tmp_path):
-    path = tmp_path / "written.json"
-    code, text, err = command(f"--diffusers={file(MENDED)}", f"--write_diffusers={path}")
-    assert code == 0 and "not in the file: steps=50" in text, err
-    written = json.loads(path.read_text())
-    assert MENDED.items() <= written.items()
 
 
 def test_no_matplotlib_is_told(monkeypatch, tmp_path):

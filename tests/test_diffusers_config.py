@@ -12,13 +12,12 @@ import pytest
 
 from noise_sched.diffusers_config import (
     FIELDS,
-    CannotExpress,
     DiffusersConfigError,
     audit_loaded,
     load,
     read,
-    write,
 )
+from noise_sched.diffusers_writing import CannotExpress, write
 from noise_sched.diffusion import grids, schedules, solvers, specs, thresholding
 from noise_sched.diffusion.audit import Sampling, Training
 

@@ -28,11 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from noise_sched.diffusion import guidance as guidances
 from noise_sched.diffusion import grids, parametrization, schedules, thresholding
+from noise_sched.diffusion import guidance as guidances
 from noise_sched.diffusion.conditioning import Conditioning
 from noise_sched.diffusion.grids import Grid
-from noise_sched.diffusion.guidance import Guidance
 from noise_sched.diffusion.input_scale import InputScale
 from noise_sched.diffusion.parametrization import Parametrization
 from noise_sched.diffusion.process import NoiseLevel, Process
@@ -76,14 +75,14 @@ class Sampling:
 
     Attributes:
       schedule, grid, steps: the path is process.level(schedule.logsnr(grid(steps))).
-      solver, guidance, threshold: what happens along it.
+      solver, guidance, threshold: what happens along it; `guidance` is a `Guidance`.
     """
 
     schedule: Schedule
     grid: Grid
     steps: int
     solver: Solver
-    guidance: Guidance = guidances.none()
+    guidance: Any = guidances.none()
     threshold: Threshold = thresholding.none()
 
 
@@ -393,7 +392,7 @@ def _agreement(schedule: Schedule, path: np.ndarray) -> Agreement:
         between_levels=between,
         skipped_noise=(usual[0], low) if low > usual[0] + 1e-6 else None,
         skipped_clean=(high, usual[1]) if high < usual[1] - 1e-6 else None,
-        widest_step=None if widest is None else tuple(map(float, finite[widest : widest + 2])),
+        widest_step=None if widest is None else (float(finite[widest]), float(finite[widest + 1])),
     )
 
 
@@ -479,7 +478,7 @@ def _nonzero_terminal_snr(facts: _Facts) -> Iterator[Finding]:
     )
 
 
-def _moved_spec(schedule: Schedule) -> str:
+def _moved_spec(schedule: Any) -> str:
     """The spec of the schedule, moved to zero SNR."""
     if isinstance(schedule, schedules.discrete):
         inner = schedule.schedule
@@ -593,7 +592,7 @@ def _levels_never_trained(facts: _Facts) -> Iterator[Finding]:
 
 
 def _guidance_from_zero_snr(facts: _Facts) -> Iterator[Finding]:
-    guide = facts.sampling.guidance
+    guide: Any = facts.sampling.guidance
     if isinstance(guide, guidances.interval):
         if guide.high is not None and math.isfinite(guide.high):
             return
@@ -612,7 +611,7 @@ def _guidance_from_zero_snr(facts: _Facts) -> Iterator[Finding]:
 
 
 def _rescaled_in_another_space(facts: _Facts) -> Iterator[Finding]:
-    guide = facts.sampling.guidance
+    guide: Any = facts.sampling.guidance
     guide = guide.guidance if isinstance(guide, guidances.interval) else guide
     own, space = facts.training.parametrization, getattr(guide, "space", None)
     if getattr(guide, "rescale", 0.0) and type(space) is not type(own):
