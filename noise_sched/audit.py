@@ -1,0 +1,217 @@
+r"""Audits a training and sampling set-up for known flaws: `python -m noise_sched.audit`.
+
+    python -m noise_sched.audit --config=configs/digits.py --out=audit
+    python -m noise_sched.audit --diffusers=scheduler_config.json --steps=25 --guidance='cfg(7.5)'
+    python -m noise_sched.audit --lin_table
+
+A table is printed. `--out` keeps report.json and report.png (gamma, logSNR, what training draws, where
+the steps fall); `--strict` exits with 1 where anything is more than a note; `--write_diffusers` keeps the
+set-up as a scheduler_config.json. What is looked for stands in `noise_sched/diffusion/audit.py`.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from noise_sched import audit_picture, command_line, diffusers_config, diffusers_writing
+from noise_sched.diffusers_config import FieldReport, Loaded
+from noise_sched.diffusion import specs
+from noise_sched.diffusion.audit import (
+    PIXELS,
+    Report,
+    Sampling,
+    Training,
+    audit,
+    lin_table,
+)
+from noise_sched.experiment import Experiment, from_config
+
+
+def set_up(experiment: Experiment) -> tuple[Training, Sampling]:
+    """The training and the sampling set-up of an experiment."""
+    objective, config = experiment.objective, experiment.config.sample
+    made = objective.preconditioner
+    training = Training(
+        schedule=objective.schedule,
+        process=objective.process,
+        parametrization=made.parametrization,
+        input_scale=made.input_scale,
+        conditioning=made.conditioning,
+        space=objective.space,
+        weight=objective.weight,
+        offset_noise=objective.offset_noise,
+    )
+    kinds = ("schedule", "grid", "solver", "guidance", "threshold")
+    chosen = {kind: specs.build(config[kind], kind) for kind in kinds}
+    return training, Sampling(steps=config.steps, **chosen)
+
+
+def of_diffusers(path: str, steps: int, guidance: str) -> Loaded:
+    """A scheduler_config.json, sampled in `steps` steps with the guidance of a spec.
+
+    Raises:
+      ValueError: if it is none, or the guidance is none.
+    """
+    loaded = diffusers_config.read(path, steps)
+    sampling = dataclasses.replace(loaded.sampling, guidance=specs.build(guidance, "guidance"))
+    return dataclasses.replace(loaded, sampling=sampling)
+
+
+def as_text(report: Report, fields: tuple[FieldReport, ...] = ()) -> str:
+    """The report as a table to read."""
+    agreement = report.agreement
+    rows = [
+        ("training ends at SNR(T)", f"{report.terminal.snr:.7g}"),
+        ("  sqrt(abar_T)", f"{report.terminal.sqrt_alpha_bar:.7g}"),
+        (
+            f"  brightness of {report.pixels} pixels stands out by",
+            f"{report.terminal.leak:.3g} standard deviations",
+        ),
+        ("sampling starts at SNR", f"{report.start.snr:.7g}"),
+        ("  the last trained level is sampled", _yes(report.samples_last_level)),
+        ("  at zero SNR", _yes(report.zero_snr)),
+        ("zero SNR is defined for these choices", _yes(report.zero_snr_supported)),
+        ("trained logSNR", _range(agreement.trained)),
+        ("  all but the rarest", _range(agreement.usual)),
+        ("sampled logSNR", _range(agreement.sampled)),
+        ("  never trained", f"{len(agreement.untrained)} of {len(report.steps) - 1} steps"),
+        ("  skipped at the noisy end", _range(agreement.skipped_noise)),
+        ("  skipped at the clean end", _range(agreement.skipped_clean)),
+        ("  the widest step", _range(agreement.widest_step)),
+        ("sigma_data", _sigma_data(report.sigma_data)),
+    ]
+    lines = [f"{name:<44} {value}" for name, value in rows]
+    if fields:
+        lines += ["", "Fields of the file that are not simply used"]
+        lines += [f"  {f.name} = {f.value!r} ({f.kind}): {f.reason}" for f in fields]
+    lines += ["", f"Findings: {len(report.findings) or 'none'}"]
+    for finding in report.findings:
+        lines += [
+            f"  {finding.severity.upper()} {finding.name} ({finding.source})",
+            f"    {finding.what}",
+            f"    Mend: {finding.mend}",
+        ]
+    return "\n".join(lines)
+
+
+def as_json(report: Report, **about: Any) -> str:
+    """The report as JSON; an infinite number is the string "inf" or "-inf"."""
+    values = about | {"flawed": report.flawed} | dataclasses.asdict(report)
+    return json.dumps(_plain(values), indent=1, allow_nan=False) + "\n"
+
+
+def keep(report: Report, out: str | pathlib.Path, picture: bool = True, **about: Any) -> None:
+    """Writes report.json, and report.png, to a folder.
+
+    Raises:
+      ValueError: if matplotlib is missing and a picture is wanted.
+      OSError: if the folder cannot be written.
+    """
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").write_text(as_json(report, **about), encoding="utf-8")
+    if picture:
+        audit_picture.draw(report, out / "report.png", str(about.get("name", "")))
+
+
+def lin_table_text() -> str:
+    """Table 1 of Lin et al. 2024 (arXiv 2305.08891)."""
+    lines = [f"{'schedule (T = 1000)':<20} {'SNR(T)':<14} sqrt(abar_T)"]
+    lines += [f"{r.name:<20} {r.snr:<14.7g} {r.sqrt_alpha_bar:.7g}" for r in lin_table()]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _range(ends: tuple[float, float] | None) -> str:
+    return "nothing" if ends is None else f"{ends[0]:.5g} ... {ends[1]:.5g}"
+
+
+def _sigma_data(found: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in found.items()) or "in no choice"
+
+
+def main() -> None:
+    """Audits what the flags say; a mistake in the input ends in one message."""
+    logging.set_verbosity(logging.WARNING)
+    options = flags.FLAGS
+    with command_line.clear_errors():
+        if options.lin_table:
+            print(lin_table_text())
+            return
+        given = command_line.peek("config")
+        if (given is None) == (options.diffusers is None):
+            raise ValueError(
+                "give --config=configs/NAME.py or --diffusers=scheduler_config.json, one of them."
+            )
+        if options.diffusers:
+            name, fields = options.diffusers, ()
+            loaded = of_diffusers(options.diffusers, options.steps, options.guidance)
+            training, sampling, fields = loaded.training, loaded.sampling, loaded.fields
+            report = diffusers_config.audit_loaded(loaded, options.pixels or PIXELS)
+        else:
+            name, fields = given, ()
+            for flag in ("steps", "guidance"):
+                if flags.FLAGS[flag].present:
+                    raise ValueError(f"--{flag} is for --diffusers; use --config.sample.{flag}=...")
+            holder: Any = flags.FLAGS["config"]
+            experiment = from_config(command_line.config_file(holder))
+            training, sampling = set_up(experiment)
+            height, width, _ = experiment.image_shape
+            report = audit(training, sampling, options.pixels or height * width)
+        print(f"{name}\n\n{as_text(report, fields)}")
+        if options.write_diffusers:
+            written = diffusers_writing.write(training, sampling)
+            text = json.dumps(written.config, indent=2) + "\n"
+            pathlib.Path(options.write_diffusers).write_text(text, encoding="utf-8")
+            print(f"\nWritten to {options.write_diffusers}")
+            for remark in written.remarks:
+                print(f"  not in the file: {remark}")
+        if options.out:
+            about = {"name": name, "fields": [dataclasses.asdict(field) for field in fields]}
+            keep(report, options.out, options.picture, **about)
+            print(f"\nWritten to {options.out}")
+    if options.strict and report.flawed:
+        sys.exit(1)
+
+
+def _define_flags() -> None:
+    """Called by the binary only: in one process, as in the tests, several may be imported."""
+    config_flags.DEFINE_config_file("config", None, "A config of this library.", lock_config=True)
+    flags.DEFINE_string("diffusers", None, "A scheduler_config.json of diffusers.")
+    flags.DEFINE_integer("steps", 50, "Sampling steps, with --diffusers.", lower_bound=1)
+    flags.DEFINE_string("guidance", "none()", "Guidance, with --diffusers; e.g. 'cfg(7.5)'.")
+    flags.DEFINE_integer(
+        "pixels",
+        None,
+        "Pixels of one channel; the config's, or those of 64 x 64 latents with --diffusers.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string("out", None, "A folder for report.json and report.png.")
+    flags.DEFINE_bool("picture", True, "Whether --out gets a picture; it needs matplotlib.")
+    flags.DEFINE_bool("strict", False, "Exit with 1 where anything found is more than a note.")
+    flags.DEFINE_bool("lin_table", False, "Only print Table 1 of Lin et al. (arXiv 2305.08891).")
+    flags.DEFINE_string("write_diffusers", None, "A file to keep the set-up in, for diffusers.")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    command_line.run(main)

@@ -1,0 +1,141 @@
+"""`python -m noise_sched.audit` as a user runs it."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from configs import digits
+from noise_sched import audit, audit_picture, experiment
+from noise_sched.diffusion.audit import audit as run_audit
+
+ROOT = pathlib.Path(__file__).parent.parent
+SD15 = {
+    "_class_name": "PNDMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "clip_sampel": False,
+}
+MENDED = {
+    "_class_name": "DDIMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
+
+
+def command(*args: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "noise_sched.audit", *args],
+        cwd=ROOT,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(config):
+        path = tmp_path / "scheduler_config.json"
+        path.write_text(json.dumps(config))
+        return path
+
+    return write
+
+
+def test_a_published_file_is_flawed(file, tmp_path):
+    out = tmp_path / "audit"
+    code, text, err = command(f"--diffusers={file(SD15)}", f"--out={out}", "--strict")
+    assert code == 1, err
+    assert "FLAW nonzero_terminal_snr" in text and "FLAW last_level_not_sampled" in text
+    assert (
+        re.search(r"clip_sampel = False \(unknown\).*'?clip_sample", text) or "clip_sampel" in text
+    )
+    report = json.loads((out / "report.json").read_text())
+    assert report["flawed"] and report["terminal"]["snr"] == pytest.approx(0.004681917, rel=1e-6)
+    assert {f["name"] for f in report["fields"]} >= {"clip_sampel", "_class_name"}
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_mended_file_is_not_and_comes_back(file, tmp_path):
+    path = tmp_path / "written.json"
+    code, text, err = command(
+        f"--diffusers={file(MENDED)}", "--strict", "--steps=25", f"--write_diffusers={path}"
+    )
+    assert code == 0 and "FLAW" not in text, err
+    assert "at zero SNR                                yes" in text
+    assert "not in the file: steps=25" in text
+    assert MENDED.items() <= json.loads(path.read_text()).items()
+
+
+def test_a_config_of_ours(tmp_path):
+    config = digits.get_config("tiny").lock()
+    training, sampling = audit.set_up(experiment.from_config(config))
+    report = run_audit(training, sampling, 16)
+    assert not report.flawed and sampling.steps == config.sample.steps
+    audit.keep(report, tmp_path / "out", name="digits")
+    text = (tmp_path / "out" / "report.json").read_text()
+    assert json.loads(text)["start"]["logsnr"] == "-inf" and "NaN" not in text
+
+
+def test_the_flags_of_a_config():
+    code, text, err = command(
+        "--config=configs/digits.py:tiny",
+        "--config.schedule=scaled_linear()",
+        "--config.sample.schedule=scaled_linear()",
+        "--config.sample.grid=leading(offset=1)",
+        "--config.sample.steps=10",
+        "--pixels=4096",
+        "--strict",
+    )
+    assert code == 1 and "FLAW nonzero_terminal_snr" in text, err
+
+
+def test_lin_table():
+    text = audit.lin_table_text()
+    assert "4.035993e-05" in text and "0.06826491" in text and "0.004681917" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "give --config=configs/NAME.py or --diffusers"),
+        (("--diffusers=nowhere.json",), "nowhere.json"),
+        (("--config=configs/digit.py",), "no file configs/digit.py.*configs/digits.py"),
+        (("--config=configs/digits.py:tiny", "--steps=3"), "--steps is for --diffusers"),
+        (
+            ("--config=configs/digits.py:tiny", "--write_diffusers=x.json"),
+            "no scheduler_config.json says this: .*continuous",
+        ),
+    ],
+)
+def test_mistakes_get_one_message(args, message):
+    code, _, err = command(*args)
+    assert code == 2 and re.search(message, err) and "Traceback" not in err, err
+    assert len(err.strip().splitlines()) <= 2 and not (ROOT / "x.json").exists()
+
+
+def test_no_matplotlib_is_told(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    config = digits.get_config("tiny").lock()
+    report = run_audit(*audit.set_up(experiment.from_config(config)), 16)
+    with pytest.raises(ValueError, match="needs matplotlib.*colab.*--nopicture"):
+        audit_picture.draw(report, tmp_path / "report.png")
+    audit.keep(report, tmp_path, picture=False)
+    assert not (tmp_path / "report.png").exists()
