@@ -2,9 +2,9 @@ r"""Images that differ in brightness: the data set that shows whether zero termi
 
 4,096 greyscale images of 32 x 32 pixels in four classes. In [-1, 1] units,
 
-    image = m + 0.1 p,      m ~ U(-0.9, 0.9),    mean(p) = 0,  max |p| = 1
+    image = m + 0.2 p,      m ~ U(-0.8, 0.8),    mean(p) = 0,  max |p| = 1
 
-so that an image's mean is m (to half a byte, 0.004) whatever its pattern p is: a disc, a cross, stripes
+so that an image's mean is m (to rounding) whatever its pattern p is: a disc, a cross, stripes
 or a ramp, of random place and direction. Lin et al. 2024 (arXiv 2305.08891) show the same on
 photographs: a schedule that leaves some signal at its last level teaches a model to read the brightness
 from the noise, and sampling, whose noise has no brightness, then comes out medium.
@@ -19,8 +19,8 @@ from PIL import Image
 
 SIDE = 32
 COUNT = 4096
-RANGE = 0.9  # of the means
-CONTRAST = 0.1  # of the patterns
+RANGE = 0.8  # of the means
+CONTRAST = 0.2  # of the patterns
 NAMES = ("disc", "cross", "stripes", "ramp")
 
 
@@ -30,11 +30,11 @@ def generate(
     """The first `count` images as bytes, and their labels; always the same."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % len(NAMES)
-    images = [rng.uniform(-RANGE, RANGE) + CONTRAST * _pattern(label, rng) for label in labels]
+    images = [rng.uniform(-RANGE, RANGE) + CONTRAST * _pattern(NAMES[k], rng) for k in labels]
     return np.round((np.stack(images) + 1) * 127.5).astype(np.uint8), labels
 
 
-def _pattern(label: int, rng: np.random.Generator) -> Float[np.ndarray, "height width"]:
+def _pattern(name: str, rng: np.random.Generator) -> Float[np.ndarray, "height width"]:
     """A pattern with mean 0 and largest size 1."""
     axis = (np.arange(SIDE) + 0.5) / SIDE - 0.5
     centre_y, centre_x, direction = rng.uniform(-1, 1, 3) * (0.25, 0.25, np.pi)
@@ -46,7 +46,7 @@ def _pattern(label: int, rng: np.random.Generator) -> Float[np.ndarray, "height 
         "cross": lambda: np.tanh(20 * (0.08 - np.minimum(abs(along), abs(across)))),
         "stripes": lambda: np.sin(8 * np.pi * along),
         "ramp": lambda: along,
-    }[NAMES[label]]()
+    }[name]()
     pattern = pattern - pattern.mean()
     return pattern / abs(pattern).max()
 
@@ -62,7 +62,7 @@ class Brightness(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Patterns of low contrast on grounds of every brightness, 32 x 32.",
+            description="Patterns on grounds of every brightness, 32 x 32.",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(SIDE, SIDE, 1), dtype=np.uint8),
