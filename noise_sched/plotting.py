@@ -10,7 +10,8 @@ r"""Figures of noise schedules: what the papers draw, for any of our objects.
     density   where training looks               density of logSNR, or EDM's p(sigma)
     steps     where sampling looks               the levels of a path
 
-Each function draws into the matplotlib axes that it is given and returns them. matplotlib is the
+In all of them noise grows to the right, or downwards. Each function draws into the matplotlib axes that
+it is given and returns them. matplotlib is the
 extra `colab` and imported when `panels` makes axes, never with the package.
 """
 
@@ -58,7 +59,7 @@ def panels(columns: int, rows: int = 1, *, width: float = 4.5, height: float = 3
 
 
 def gamma(axes: Axes, schedules: Mapping[str, Schedule]) -> Axes:
-    """The signal power gamma(t), one line per schedule (Chen 2023, arXiv 2301.10972, Figure 3)."""
+    """How much signal is left, one line per schedule (as in Chen 2023, arXiv 2301.10972)."""
     t = _times()
     for name, schedule in schedules.items():
         axes.plot(t, schedule.gamma(t), label=name)
@@ -107,7 +108,7 @@ def density(
       schedules: by the name in the legend.
       process: moves the logSNR where it scales the data.
       per: "logsnr" for the density of logSNR; "sigma" for that of ln(sigma / alpha) over a
-        logarithmic axis of sigma / alpha, which is how EDM draws p(sigma) (arXiv 2206.00364, Figure 5).
+        logarithmic axis of sigma / alpha, which is how EDM draws p(sigma) (arXiv 2206.00364).
       limit: levels with |logSNR| up to this are drawn.
 
     Raises:
@@ -148,7 +149,7 @@ def training_density(
 def steps(
     axes: Axes, paths: Mapping[str, NoiseLevel], *, per: str = "logsnr", limit: float = _TALLEST
 ) -> Axes:
-    """Where the steps of sampling paths fall, one row of marks per path, noise at the left.
+    """Where the steps of sampling paths fall, one row of marks per path, noise at the right.
 
     Levels beyond `limit`, zero SNR and clean data included, are arrows at the edge.
 
@@ -167,15 +168,15 @@ def steps(
         values = np.asarray(levels.logsnr)
         inside = values[np.abs(values) <= limit]
         axes.plot(place(inside), np.full(len(inside), row), "|", markersize=12, color=f"C{row}")
-        for beyond, edge, mark in ((values < -limit, -limit, "<"), (values > limit, limit, ">")):
+        for beyond, edge, mark in ((values < -limit, -limit, ">"), (values > limit, limit, "<")):
             if beyond.any():
                 axes.plot(place(np.asarray([edge])), [row], mark, color=f"C{row}", clip_on=False)
     axes.set_yticks(range(len(paths)), list(paths))
     axes.set_ylim(len(paths) - 0.5, -0.5)
     if per == "sigma":
-        axes.set(xscale="log", xlabel="sigma / alpha", xlim=(place(-limit), place(limit)))
+        axes.set(xscale="log", xlabel="sigma / alpha", xlim=(place(limit), place(-limit)))
     else:
-        axes.set(xlabel="logSNR", xlim=(-limit, limit))
+        axes.set(xlabel="logSNR", xlim=(limit, -limit))
     return axes
 
 
@@ -189,7 +190,7 @@ def noised(
     """Images at growing noise, one row each: x_t / sqrt(alpha^2 + sigma^2), cut to [-1, 1].
 
     The same image at several sizes, or with several input scales b, is Chen 2023's argument (arXiv
-    2301.10972, Figures 2 and 4): noise of one gamma hides a small image and leaves a large one legible.
+    2301.10972, section 2): noise of one gamma hides a small image and leaves a large one legible.
 
     Args:
       axes: to draw into.

@@ -97,7 +97,9 @@ def test_steps_marks_the_ends_that_are_infinite(axes, per):
     }
     assert plotting.steps(axes, paths, per=per) is axes
     marks = [(line.get_marker(), len(line.get_xdata())) for line in axes.get_lines()]
-    assert marks == [("|", 3), ("<", 1), (">", 1), ("|", 5), (">", 1)]
+    assert marks == [("|", 3), (">", 1), ("<", 1), ("|", 5), ("<", 1)]
+    left, right = axes.get_xlim()
+    assert left > right if per == "logsnr" else left < right  # noise is at the right
     assert [label.get_text() for label in axes.get_yticklabels()] == ["zero SNR", "finite"]
 
 
