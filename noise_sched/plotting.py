@@ -10,9 +10,9 @@ r"""Figures of noise schedules: what the papers draw, for any of our objects.
     density   where training looks               density of logSNR, or EDM's p(sigma)
     steps     where sampling looks               the levels of a path
 
-In all of them noise grows to the right, or downwards. Each function draws into the matplotlib axes that
-it is given and returns them. matplotlib is the
-extra `colab` and imported when `panels` makes axes, never with the package.
+In all of them noise grows to the right. Each function draws into the matplotlib axes that it is given and
+returns them. matplotlib is the extra `colab`; it is imported when `panels` makes axes, never with the
+package.
 """
 
 import math
