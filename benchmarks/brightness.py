@@ -14,7 +14,7 @@ Prints the figures as Markdown and draws the histograms and some images of each.
 import pathlib
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from noise_sched import plotting
 from noise_sched.data import open_source
@@ -94,6 +94,7 @@ def read(folder: str) -> np.ndarray:
 
 def main(_) -> None:
     """Prints the table and draws the picture."""
+    logging.set_verbosity(logging.WARNING)
     source = open_source("brightness", image_size=None)
     sets = {
         "data": source.gather(np.arange(len(source)))["image"],
