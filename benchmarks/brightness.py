@@ -19,10 +19,6 @@ from absl import app, flags, logging
 from noise_sched import plotting
 from noise_sched.data import open_source
 
-_MENDED = flags.DEFINE_string("mended", "runs/mended/samples", "Where its samples lie.")
-_FLAWED = flags.DEFINE_string("flawed", "runs/flawed/samples", "Where its samples lie.")
-_OUT = flags.DEFINE_string("out", "docs/results/brightness.png", "The picture.")
-
 DARK_OR_BRIGHT = 0.6  # |brightness| beyond which an image is called so
 SHOWN = (6, 6)  # rows and columns of images
 BINS = np.linspace(-1, 1, 41)
@@ -98,14 +94,17 @@ def main(_) -> None:
     source = open_source("brightness", image_size=None)
     sets = {
         "data": source.gather(np.arange(len(source)))["image"],
-        "flawed": read(_FLAWED.value),
-        "zero terminal SNR": read(_MENDED.value),
+        "flawed": read(flags.FLAGS.flawed),
+        "zero terminal SNR": read(flags.FLAGS.mended),
     }
     print(table({name: brightness(images) for name, images in sets.items()}))
-    path = pathlib.Path(_OUT.value)
+    path = pathlib.Path(flags.FLAGS.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(sets, path)
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("mended", "runs/mended/samples", "Where its samples lie.")
+    flags.DEFINE_string("flawed", "runs/flawed/samples", "Where its samples lie.")
+    flags.DEFINE_string("out", "docs/results/brightness.png", "The picture.")
     app.run(main)
