@@ -10,18 +10,15 @@ scikit-learn's pixels are the whole numbers 0..16; here they are bytes,
 
 which is 255 v / 16 rounded (half up); v = round(16 byte / 255) gives v back exactly.
 
-This module imports TFDS when it is imported: `noise_sched.data.sources` imports it only on use.
+This module imports TFDS when it is imported: `noise_sched.data.offline` imports it only on use.
 """
-
-import contextlib
-import io
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from jaxtyping import Num, UInt8
 from PIL import Image
+
+from noise_sched.data import offline
 
 
 def to_bytes(
@@ -69,45 +66,9 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": Image.fromarray(image), "label": int(label)}
 
 
+BUILDER = Digits
+
+
 def prepare(data_dir: str | None = None) -> None:
-    """Writes the data set below `data_dir` as array_record, unless it is there already.
-
-    Args:
-        data_dir: TFDS's folder; None is its default (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
-
-    Raises:
-        ValueError: the folder cannot be written.
-    """
-    with _quiet():
-        builder = Digits(data_dir=data_dir)
-        if builder.is_prepared():
-            return
-        try:
-            builder.download_and_prepare(
-                file_format="array_record",
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            )
-        except Exception as error:
-            # Several processes may start at once on one disk. The finished folder appears in one
-            # rename, so whoever comes second fails there and finds the data complete.
-            if Digits(data_dir=data_dir).is_prepared():
-                return
-            if isinstance(error, OSError):
-                raise ValueError(
-                    f"cannot write the digits data set to {builder.data_dir}: {error}. Give a "
-                    "folder that can be written as data_dir."
-                ) from error
-            raise
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without TFDS's progress bars, which say 'downloading' where nothing is."""
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    nowhere = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-            yield
-    finally:
-        logging.set_verbosity(level)
+    """Writes the data set below `data_dir`; see `noise_sched.data.offline.prepare`."""
+    offline.prepare("digits", data_dir)

@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from noise_sched.data import tfds_dataset
+from noise_sched.data import offline, tfds_dataset
 
 
 def prepare(
@@ -37,11 +37,8 @@ def prepare(
     """
     import tensorflow_datasets as tfds
 
-    if dataset == "digits":
-        from noise_sched.data import digits  # Importing it registers it.
-
-        digits.prepare(_expand(data_dir))
-        return digits.Digits(data_dir=_expand(data_dir)).data_dir
+    if dataset in offline.MODULES:
+        return offline.prepare(dataset, _expand(data_dir))
 
     tfds_dataset.check_known(dataset)
     base = dataset.split("/")[0].split(":")[0]

@@ -24,7 +24,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int, Int32, UInt8
 
-from noise_sched.data import folder, tfds_dataset, transforms
+from noise_sched.data import folder, offline, tfds_dataset, transforms
 
 # Bytes up to which a decoded data set is kept in memory.
 MEMORY_BUDGET = 256 * 2**20
@@ -142,10 +142,10 @@ def open_source(
     """Opens a data set by name.
 
     Args:
-        name: "digits" (prepared on first use, offline), "folder:PATH" (any folder of images, see
-            `noise_sched.data.folder`), or a TFDS data set that was prepared as array_record, such
-            as "cifar10", "imagenet2012", "downsampled_imagenet" (unlabelled), "celeb_a_hq", as
-            "name", "name/config" or with ":version".
+        name: "digits" or "brightness" (prepared on first use, offline), "folder:PATH" (any folder
+            of images, see `noise_sched.data.folder`), or a TFDS data set that was prepared as
+            array_record, such as "cifar10", "imagenet2012", "downsampled_imagenet" (unlabelled),
+            "celeb_a_hq", as "name", "name/config" or with ":version".
         image_size: side of the square images. None keeps the images' own size, which has to be one
             and the same for all.
         split: TFDS split; slices such as "train[:90%]" are fine. Folders have "train" only.
@@ -167,10 +167,8 @@ def open_source(
         records = folder.open_folder(name.removeprefix("folder:"), split=split, channels=channels)
     else:
         folder_of_tfds = os.path.expanduser(data_dir) if data_dir else None
-        if name == "digits":
-            from noise_sched.data import digits
-
-            digits.prepare(folder_of_tfds)
+        if name in offline.MODULES:
+            offline.prepare(name, folder_of_tfds)
         records = tfds_dataset.open_tfds(
             name, image_size=image_size, split=split, data_dir=folder_of_tfds, channels=channels
         )

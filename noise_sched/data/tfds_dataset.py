@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from noise_sched.data import images
+from noise_sched.data import images, offline
 
 _NAME = re.compile(r"(?P<base>\w+)(/(?P<config>[^/:]+))?(:(?P<version>[\d.*]+))?")
 _SIZE_CONFIG = re.compile(r"(\d+)(x\1)?")
@@ -181,7 +181,7 @@ def check_known(name: str) -> None:
     base, config = (name, None) if match is None else (match["base"], match["config"])
     if base not in known:
         raise ValueError(
-            f"unknown data set {base!r}{_nearest(base, known)} (known: 'digits', the image data "
+            f"unknown data set {base!r}{_nearest(base, known)} (known: {_own()}, the image data "
             "sets of TFDS, what is prepared below data_dir, and 'folder:PATH')."
             + _folder_hint(name)
         )
@@ -197,7 +197,7 @@ def public_names() -> list[str]:
     """Names of all data sets whose code is at hand, without asking the network."""
     import tensorflow_datasets as tfds
 
-    return sorted({"digits", *tfds.list_builders(with_community_datasets=False)})
+    return sorted({*offline.MODULES, *tfds.list_builders(with_community_datasets=False)})
 
 
 def _not_on_disk(name: str, data_dir: str | None) -> ValueError:
@@ -250,6 +250,10 @@ def _image_feature(name: str, features: Any) -> tuple[str, Any]:
             "images are supported."
         )
     return key, found[key]
+
+
+def _own() -> str:
+    return ", ".join(map(repr, offline.MODULES))
 
 
 def _nearest(name: str, known: list[str]) -> str:
