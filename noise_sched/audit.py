@@ -48,7 +48,8 @@ def set_up(experiment: Experiment) -> tuple[Training, Sampling]:
         offset_noise=objective.offset_noise,
     )
     kinds = ("schedule", "grid", "solver", "guidance", "threshold")
-    chosen = {kind: specs.build(config[kind], kind) for kind in kinds}
+    names = {"sigma_data": experiment.config.sigma_data}
+    chosen = {kind: specs.build(config[kind], kind, names) for kind in kinds}
     return training, Sampling(steps=config.steps, **chosen)
 
 
