@@ -4,6 +4,7 @@ import dataclasses
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
@@ -27,4 +28,5 @@ class uniform:
     def __call__(self, steps: int) -> Float[Array, "times"]:
         """Returns [1, 1 - 1 / steps, ..., 0]; both ends exact."""
         require(steps >= 1, f"a sampling run needs at least 1 step, got {steps}.")
-        return jnp.arange(steps, -1, -1, dtype=float) / steps
+        # In NumPy: compiled, a division by a constant may become a product, and the first t exceed 1.
+        return jnp.asarray(np.arange(steps, -1, -1) / steps, float)

@@ -200,6 +200,12 @@ def test_wrong_shapes_are_refused(change, message):
         )
 
 
+def test_grid_stays_within_its_ends_when_compiled():
+    for steps in (7, 49, 300):
+        t = jax.jit(lambda n=steps: grids.uniform()(n))()
+        assert float(t[0]) == 1 and float(t[-1]) == 0 and bool((jnp.diff(t) < 0).all())
+
+
 def test_grid_needs_a_step():
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
         grids.uniform()(0)
