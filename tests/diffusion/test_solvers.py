@@ -198,8 +198,18 @@ class padded:
         return state, Prediction(state.x, state.x)
 
 
-def test_every_number_of_steps_and_every_eta_is_finite_from_zero_snr():
+PATHS = {
+    "uniform()": "cosine()",
+    "leading()": "zero_terminal(scaled_linear())",
+    "linspace()": "zero_terminal(scaled_linear())",
+    "trailing()": "zero_terminal(scaled_linear())",
+}
+
+
+@pytest.mark.parametrize("grid", PATHS)
+def test_every_number_of_steps_and_every_eta_is_finite_from_zero_snr(grid):
     x_T = jax.random.normal(jax.random.key(0), (4, 1))
+    times, schedule = specs.build(grid, "grid"), specs.build(PATHS[grid], "schedule")
 
     @jax.jit
     def run(eta, levels):
@@ -207,8 +217,8 @@ def test_every_number_of_steps_and_every_eta_is_finite_from_zero_snr():
         return sample(jax.random.key(1), denoiser(), solver, levels, x_T)
 
     for steps, eta in itertools.product(range(1, 101), (0.0, 0.5, 1.0)):
-        time = jnp.maximum(1 - jnp.arange(101) / steps, 0.0)
-        levels = process.vp().level(schedules.cosine().logsnr(time))
+        time = jnp.pad(times(steps), (0, 100 - steps))  # the rest of the path is clean data
+        levels = process.vp().level(schedule.logsnr(time))
         x0 = run(eta, levels)
         assert jnp.isfinite(x0).all() and jnp.abs(x0).max() < 5, (steps, eta)
 
