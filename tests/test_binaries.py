@@ -162,6 +162,19 @@ def test_chosen_classes_and_a_run_that_is_done(trained, tmp_path):
     assert (tmp_path / "s" / "samples.npz").read_bytes() == before
 
 
+def test_autoguidance_away_from_the_model_itself_changes_nothing(trained, tmp_path):
+    plain = drawn(trained, tmp_path / "plain", count=4)
+    guided = drawn(
+        trained,
+        tmp_path / "guided",
+        count=4,
+        sample__guidance="autoguide(w=3.0)",
+        sample__guide_workdir=str(trained),
+    )
+    gap = np.abs(plain["images"].astype(int) - guided["images"].astype(int))
+    assert gap.max() <= 1  # rounding
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
