@@ -72,7 +72,7 @@ def trainings() -> list[tuple[dict, list[dict]]]:
 def config_of(choice: dict):
     """configs/digits.py with a training's choices."""
     config = digits.get_config()
-    config.update({k: v for k, v in choice.items()})
+    config.update(choice)
     config.loss.space = choice["parametrization"]
     config.train.steps = _STEPS.value
     # Nothing is known of the image at zero SNR by an eps-prediction: it starts just before.

@@ -10,6 +10,8 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from noise_sched.training.report import flatten
+
 # Keys that may change between two starts of one run: they do not enter its numbers.
 _FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
 _FREE += ("train.fsdp", "data.data_dir")
@@ -68,23 +70,13 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    flat = [_flatten(c.to_dict()) for c in (old, new)]
+    flat = [flatten(config.to_dict()) for config in (old, new)]
     keys = sorted(set(flat[0]) | set(flat[1]))
     return [
         f"{key}: {flat[0].get(key, 'absent')!r} there, {flat[1].get(key, 'absent')!r} given"
         for key in keys
         if flat[0].get(key) != flat[1].get(key) and not key.startswith(_FREE)
     ]
-
-
-def _flatten(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _tuples(tree):
