@@ -65,6 +65,7 @@ def sample(
     memory: Memory = (),
     noise: Float[Array, "steps batch *event"] | None = None,
     trajectory: bool = False,
+    unroll: int = 1,
 ) -> Images | tuple[Images, Trajectory]:
     """Runs a solver along a path of noise levels.
 
@@ -78,15 +79,19 @@ def sample(
       memory: the denoiser's first memory (zeros for RIN's latents).
       noise: unit normal draws to replay instead of drawing, [steps, batch, ...].
       trajectory: also return every step.
+      unroll: steps per turn of the loop. With more than one the compiler may fuse steps and need not
+        move a multistep solver's history along in each: 2 to 4 make cheap, closed-form denoisers up
+        to twice as fast. It compiles that many copies of the denoiser; leave it at 1 for a network.
 
     Returns:
       The last step's prediction of x0, [batch, ...]; with `trajectory`, also a `Trajectory`.
 
     Raises:
-      ValueError: if `levels` is not a path or `noise` does not fit it.
+      ValueError: if `levels` is not a path, `noise` does not fit it or `unroll` is below 1.
     """
     levels = levels.map(jnp.asarray)
     _check(levels, x_T, noise)
+    require(unroll >= 1, f"unroll must be at least 1, got {unroll}: 1 is one step per turn.")
     steps, batch = levels.alpha.shape[0] - 1, x_T.shape[0]
     if key.ndim == 0:
         key = example_keys(key, jnp.arange(batch))
@@ -97,8 +102,7 @@ def sample(
         keys = jax.vmap(lambda k: jax.random.fold_in(k, step + 1))(key)
         return draw(keys, x_T.shape[1:], x_T.dtype)
 
-    def body(carry, step):
-        state, _ = carry
+    def body(state, step):
         index, level, next_level, replayed = step
         level, next_level = (
             each.map(lambda f: jnp.broadcast_to(f, (batch,))) for each in (level, next_level)
@@ -106,7 +110,10 @@ def sample(
         z = fresh_noise(index) if replayed is None else replayed
         state, prediction = solver.step(denoise, state, level, next_level, z)
         kept = Trajectory(state.x, prediction.x0) if trajectory else None
-        return (state, prediction.x0), kept
+        # The run returns the last prediction, so it takes the last state's place: one array less to
+        # carry, and to write at every step, than beside it.
+        x = jnp.where(index == steps - 1, prediction.x0, state.x)
+        return dataclasses.replace(state, x=x), kept
 
     start = State(x_T, memory, solver.init(x_T, levels))
     path = (
@@ -115,8 +122,8 @@ def sample(
         levels.map(lambda f: f[1:]),
         noise,
     )
-    (_, x0), kept = jax.lax.scan(body, (start, jnp.zeros_like(x_T)), path)
-    return x0 if kept is None else (x0, kept)
+    final, kept = jax.lax.scan(body, start, path, unroll=unroll)
+    return final.x if kept is None else (final.x, kept)
 
 
 def _check(levels: NoiseLevel, x_T: Images, noise) -> None:

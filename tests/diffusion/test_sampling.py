@@ -180,15 +180,35 @@ def test_sampling_is_one_compiled_scan():
     assert text.count("stablehlo.while") == 1
 
 
+@pytest.mark.parametrize("spec", ["ddim()", "unipc(3)"])
+def test_unrolling_keeps_the_images(spec):
+    """Also where it does not divide the number of steps."""
+    x_T = jax.random.normal(jax.random.key(1), (3, 2))
+    run = lambda unroll: sample(  # noqa: E731
+        jax.random.key(0), gaussian, specs.build(spec), path(7), x_T, unroll=unroll
+    )
+    np.testing.assert_allclose(run(3), run(1), rtol=1e-5, atol=1e-6)
+
+
+def test_returned_is_the_last_prediction():
+    """Also where the path does not end at clean data, so that the last state is another thing."""
+    levels = path(7).map(lambda field: field[:-2])
+    x_T = jax.random.normal(jax.random.key(1), (3, 2))
+    x0, kept = sample(jax.random.key(0), gaussian, solvers.ddim(), levels, x_T, trajectory=True)
+    np.testing.assert_array_equal(x0, kept.x0[-1])
+    assert np.abs(kept.x[-1] - x0).max() > 0.01
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (dict(unroll=0), "unroll must be at least 1, got 0"),
         (dict(levels=process.NoiseLevel(jnp.ones(1), jnp.ones(1))), r"\[steps \+ 1\], got \(1,\)"),
         (dict(noise=jnp.zeros((3, 2, 3))), r"\(5, 2, 3\), got \(3, 2, 3\)"),
     ],
 )
 def test_wrong_shapes_are_refused(change, message):
-    given = dict(levels=path(5), noise=None) | change
+    given = dict(levels=path(5), noise=None, unroll=1) | change
     with pytest.raises(ValueError, match=message):
         sample(
             jax.random.key(0),
@@ -197,6 +217,7 @@ def test_wrong_shapes_are_refused(change, message):
             given["levels"],
             jnp.zeros((2, 3)),
             noise=given["noise"],
+            unroll=given["unroll"],
         )
 
 

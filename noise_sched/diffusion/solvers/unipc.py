@@ -86,7 +86,7 @@ class unipc:
         """No step to correct."""
         return Corrected(
             earlier=nothing_earlier(self.order, x, levels, self.lower_order_final),
-            base=jnp.zeros_like(x),
+            base=x,  # with weights of zero: the first state needs no correction
             order=jnp.zeros(x.shape[:1], jnp.int32),
         )
 
@@ -110,7 +110,6 @@ class unipc:
         weights = self._weights(step, nodes, last.order, True)
         for weight, m in zip(weights, (*past, now), strict=True):
             x = x + spread(level.alpha * weight, x) * (m - m0)
-        x = jnp.where((last.order == 0).reshape(spread(step, x).shape), state.x, x)
 
         ratio = signal_ratio(level, next_level)
         step = -jnp.log(ratio)
