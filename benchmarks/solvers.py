@@ -10,9 +10,7 @@ machine slows both. Compilation, and diffusers' `set_timesteps`, are not in the 
 """
 
 import argparse
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -23,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from benchmarks import machine
 from noise_sched.diffusion import parametrization
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import sample
@@ -137,18 +136,13 @@ def main() -> None:
 
 def head(repeats: int) -> list[str]:
     """What was run, where and with what."""
-    cpu = platform.processor() or platform.machine()
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.exists():
-        named = next(line for line in info.read_text().splitlines() if "model name" in line)
-        cpu = named.split(":")[1].strip()
     return [
         "# Solvers against diffusers",
         "",
         f"    python -m benchmarks.{pathlib.Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}",
         "",
-        f"{STEPS} steps, float32, model v = 0.1 x, Stable Diffusion's betas, trailing steps. {cpu},",
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start; jax {jax.__version__}, "
+        f"{STEPS} steps, float32, model v = 0.1 x, Stable Diffusion's betas, trailing steps. "
+        f"{machine.describe()},",
         f"torch {torch.__version__} ({torch.get_num_threads()} threads), diffusers "
         f"{diffusers.__version__}.",
         f"Medians of {repeats} interleaved repeats ({10 * repeats} of the small shape), in milliseconds "
