@@ -16,6 +16,7 @@ with float32 parameters; torch is compiled, with channels last.
 import argparse
 import dataclasses
 import importlib.machinery
+import importlib.util
 import os
 import pathlib
 import statistics
@@ -120,12 +121,8 @@ def rin_peer() -> torch.nn.Module:
 
 
 def _stand_in(name: str, *attributes: str) -> None:
-    """An empty module where what rin-pytorch's trainer needs cannot be imported."""
-    try:
-        importlib.import_module(name)
-    except (ImportError, RuntimeError):
-        for loaded in [key for key in sys.modules if key.split(".")[0] == name]:
-            del sys.modules[loaded]
+    """An empty module where something that rin-pytorch's trainer needs is not installed."""
+    if importlib.util.find_spec(name) is None:
         module = types.ModuleType(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         for attribute in attributes:
