@@ -25,6 +25,7 @@ def base() -> ConfigDict:
                 self_conditioning=0.9,
                 clip_x0=False,
                 offset_noise=0.0,
+                reduction="mean",  # over an image's pixels; "sum" as EDM
             ),
             label_dropout=0.0,  # share of labels replaced by "no class"; guidance needs some
             data=dict(
@@ -35,6 +36,7 @@ def base() -> ConfigDict:
                 flip=False,
                 data_dir="",  # "" is TFDS's own default
             ),
+            augment=dict(probability=0.0),  # EDM's, for networks with augment_dim=9
             network=dict(
                 name="RIN",
                 num_classes=10,
@@ -57,14 +59,21 @@ def base() -> ConfigDict:
                 learning_rate=2e-3,
                 decay="cosine@0.7",
                 warmup_steps=10_000,
+                warmup_images=0,  # a warm-up counted in images, in place of warmup_steps
                 end_factor=0.0,
                 weight_decay=0.01,
                 b1=0.9,
                 b2=0.999,
                 eps=1e-8,
                 clip_norm=0.0,  # 0 is no clipping, as published for LAMB
+                sanitize=False,  # gradients: NaN -> 0, infinity -> 1e5, as EDM
             ),
-            ema=dict(decay=0.9999, warmup=False),
+            ema=dict(
+                decay=0.9999,
+                warmup=False,
+                halflife_images=0,  # EDM's half-life, in place of decay and warmup
+                rampup_ratio=0.05,  # of the images so far, the longest half-life
+            ),
             train=dict(
                 steps=150_000,
                 batch_size=1024,
