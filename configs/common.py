@@ -114,9 +114,25 @@ def tiny(config: ConfigDict) -> ConfigDict:
 
     Schedules, process, parametrization, solver and optimizer are the config's own: `:tiny` tests them.
     """
+    if config.network.name == "RIN":
+        _tiny_rin(config)
+    else:
+        _tiny_unet(config)
+    config.network.num_classes = 10 if config.network.num_classes else 0
+    if config.optimizer.warmup_images:
+        config.optimizer.warmup_images = 8
+    else:
+        config.optimizer.warmup_steps = 1
+    config.train.update(
+        steps=6, batch_size=8, log_every=2, checkpoint_every=3, image_every=0, fsdp=1
+    )
+    config.sample.update(steps=4, batch_size=8)
+    return config
+
+
+def _tiny_rin(config: ConfigDict) -> None:
     config.data.update(name="digits", image_size=2 * config.network.patch_size, data_dir="")
     config.network.update(
-        num_classes=10,
         num_layers=(1, 1),
         latent_slots=6,
         latent_dim=16,
@@ -126,12 +142,16 @@ def tiny(config: ConfigDict) -> ConfigDict:
         tape_mlp_ratio=2,
         rw_heads=2,
     )
-    config.optimizer.warmup_steps = 1
-    config.train.update(
-        steps=6, batch_size=8, log_every=2, checkpoint_every=3, image_every=0, fsdp=1
+
+
+def _tiny_unet(config: ConfigDict) -> None:
+    """Two levels of one block each, attention at the lower."""
+    config.data.update(name="digits", image_size=8, data_dir="")
+    config.network.update(
+        model_channels=8, channel_mult=(1, 2), num_blocks=1, attention_resolutions=(4,)
     )
-    config.sample.update(steps=4, batch_size=8)
-    return config
+    if "channels_per_head" in config.network:
+        config.network.channels_per_head = 8
 
 
 def finish(config: ConfigDict, variant: str | None) -> ConfigDict:
