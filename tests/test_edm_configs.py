@@ -103,6 +103,16 @@ def test_rows_differ_by_what_they_add():
     assert ffhq64_edm.get_config().augment.probability == 0.15
 
 
+def test_other_data_sets_are_cifar10_with_other_numbers():
+    """What runs at `:tiny` for one runs for all."""
+    cifar10 = _flat(cifar10_edm.get_config("tiny"))
+    for module in (ffhq64_edm, afhqv2_64_edm):
+        for key, value in _flat(module.get_config("tiny")).items():
+            known = ("optimizer.learning_rate", "network.dropout", "augment.probability")
+            counts = ("train.steps", "train.checkpoint_every")
+            assert value == cifar10[key] or key in known + counts, key
+
+
 def _flat(config):
     return {
         f"{name}.{key}" if hasattr(value, "items") else name: inner
