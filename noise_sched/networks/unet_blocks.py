@@ -21,6 +21,7 @@ embedding, the statistics of norms, the softmax are float32.
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -246,7 +247,7 @@ class Block(nn.Module, kw_only=True):
             return downsample(x, self.taps)
         return upsample(x, self.taps) if self.resample == "up" else x
 
-    def _conv(self, name: str, initial: Initial, **fields: int) -> Conv:
+    def _conv(self, name: str, initial: Initial, **fields: Any) -> Conv:
         fields = {"features": self.features, **fields}
         return Conv(initial=initial, dtype=self.dtype, name=name, **fields)
 
