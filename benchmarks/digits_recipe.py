@@ -88,7 +88,7 @@ def train(choice: dict):
     key, run_key = jax.random.split(jax.random.key(config.seed))
     state = TrainState.create(jax.jit(exp.init_params)(key), exp.optimizer, run_key)
     step = make_train_step(
-        exp.loss, exp.optimizer, ema_decay=config.ema.decay, ema_warmup=config.ema.warmup
+        exp.loss, exp.optimizer, ema_decay=exp.ema_decay, ema_warmup=config.ema.warmup
     )
     batches = make_batches(
         open_source("digits", image_size=8),

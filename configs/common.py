@@ -25,6 +25,7 @@ def base() -> ConfigDict:
                 self_conditioning=0.9,
                 clip_x0=False,
                 offset_noise=0.0,
+                reduction="mean",  # over an image's pixels; "sum" as EDM
             ),
             label_dropout=0.0,  # share of labels replaced by "no class"; guidance needs some
             data=dict(
@@ -35,6 +36,7 @@ def base() -> ConfigDict:
                 flip=False,
                 data_dir="",  # "" is TFDS's own default
             ),
+            augment=dict(probability=0.0),  # EDM's, for networks with augment_dim=9
             network=dict(
                 name="RIN",
                 num_classes=10,
@@ -57,14 +59,21 @@ def base() -> ConfigDict:
                 learning_rate=2e-3,
                 decay="cosine@0.7",
                 warmup_steps=10_000,
+                warmup_images=0,  # a warm-up counted in images, in place of warmup_steps
                 end_factor=0.0,
                 weight_decay=0.01,
                 b1=0.9,
                 b2=0.999,
                 eps=1e-8,
                 clip_norm=0.0,  # 0 is no clipping, as published for LAMB
+                sanitize=False,  # gradients: NaN -> 0, infinity -> 1e5, as EDM
             ),
-            ema=dict(decay=0.9999, warmup=False),
+            ema=dict(
+                decay=0.9999,
+                warmup=False,
+                halflife_images=0,  # EDM's half-life, in place of decay and warmup
+                rampup_ratio=0.05,  # of the images so far, the longest half-life
+            ),
             train=dict(
                 steps=150_000,
                 batch_size=1024,
@@ -105,9 +114,25 @@ def tiny(config: ConfigDict) -> ConfigDict:
 
     Schedules, process, parametrization, solver and optimizer are the config's own: `:tiny` tests them.
     """
+    if config.network.name == "RIN":
+        _tiny_rin(config)
+    else:
+        _tiny_unet(config)
+    config.network.num_classes = 10 if config.network.num_classes else 0
+    if config.optimizer.warmup_images:
+        config.optimizer.warmup_images = 8
+    else:
+        config.optimizer.warmup_steps = 1
+    config.train.update(
+        steps=6, batch_size=8, log_every=2, checkpoint_every=3, image_every=0, fsdp=1
+    )
+    config.sample.update(steps=4, batch_size=8)
+    return config
+
+
+def _tiny_rin(config: ConfigDict) -> None:
     config.data.update(name="digits", image_size=2 * config.network.patch_size, data_dir="")
     config.network.update(
-        num_classes=10,
         num_layers=(1, 1),
         latent_slots=6,
         latent_dim=16,
@@ -117,12 +142,17 @@ def tiny(config: ConfigDict) -> ConfigDict:
         tape_mlp_ratio=2,
         rw_heads=2,
     )
-    config.optimizer.warmup_steps = 1
-    config.train.update(
-        steps=6, batch_size=8, log_every=2, checkpoint_every=3, image_every=0, fsdp=1
+
+
+def _tiny_unet(config: ConfigDict) -> None:
+    """One level of one block: compiling is what takes the time."""
+    config.data.update(name="digits", image_size=8, data_dir="")
+    config.network.update(
+        model_channels=8, channel_mult=(1,), num_blocks=1, attention_resolutions=()
     )
-    config.sample.update(steps=4, batch_size=8)
-    return config
+    config.network.dtype = "float32"  # a CPU gains nothing by less
+    if "channels_per_head" in config.network:
+        config.network.channels_per_head = 8
 
 
 def finish(config: ConfigDict, variant: str | None) -> ConfigDict:

@@ -19,13 +19,14 @@ from ml_collections import ConfigDict
 
 from noise_sched import compatibility, networks
 from noise_sched.compatibility import ConfigError
+from noise_sched.data import augment
 from noise_sched.diffusion import specs
 from noise_sched.diffusion.denoiser import Denoise, Preconditioner
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import initial_noise, sample
 from noise_sched.diffusion.schedules import num_levels
-from noise_sched.training import learning_rate, optimizers
+from noise_sched.training import ema, learning_rate, optimizers
 
 NO_CLASS = -1  # the label of "no class"
 
@@ -40,6 +41,7 @@ class Experiment:
       objective: the training loss.
       optimizer: the optax transformation.
       schedule: the learning rate as a function of the step.
+      ema_decay: of the moving average, a number or a function of the step.
       levels: the sampling path, fields of shape [sample.steps + 1], noisiest first.
     """
 
@@ -48,6 +50,7 @@ class Experiment:
     objective: Objective
     optimizer: optax.GradientTransformation
     schedule: learning_rate.Schedule
+    ema_decay: float | ema.Decay
     levels: NoiseLevel
 
     @property
@@ -76,19 +79,26 @@ class Experiment:
         x0, label = batch["image"], batch["label"]
         dropped = jax.random.bernoulli(drop_key, self.config.label_dropout, label.shape)
         label = jnp.where(dropped, jnp.full_like(label, NO_CLASS), label)
+        told: dict[str, Any] = {"train": True}
+        if self.config.augment.probability:
+            draws = augment.draw(jax.random.fold_in(drop_key, 1), x0.shape[0])
+            x0, told["augment_label"] = augment.apply(x0, draws, self.config.augment.probability)
 
         def network(key, x, noise_cond, memory):
-            return self.apply(params, x, noise_cond, label, memory, train=True, dropout_key=key)
+            return self.apply(params, x, noise_cond, label, memory, dropout_key=key, **told)
 
         memory = self.network.initial_memory(x0.shape[0])
         return self.objective.loss(key, network, x0, memory)
 
-    def apply(self, params, x, noise_cond, label, memory, *, train=False, dropout_key=None):
-        """One pass of the network; the label is left out where it has no classes."""
+    def apply(self, params, x, noise_cond, label, memory, *, dropout_key=None, **told):
+        """One pass of the network; the label is left out where it has no classes.
+
+        `told`: `train`, and in training with augmentation `augment_label`.
+        """
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         label = label if self.has_classes else None
         return self.network.apply(
-            {"params": params}, x, noise_cond, label, memory, train=train, rngs=rngs
+            {"params": params}, x, noise_cond, label, memory, rngs=rngs, **told
         )
 
     def branch(self, params: Any, label: Int[Array, "batch"]) -> Denoise:
@@ -139,7 +149,8 @@ def from_config(config: ConfigDict) -> Experiment:
     levels = _levels(config, objective)
     compatibility.check(config, objective, levels, _build(config, "sample.guidance", "guidance"))
     _check_memory(config, network)
-    return Experiment(config, network, objective, optimizer, schedule, levels)
+    _check_augmentation(config, network)
+    return Experiment(config, network, objective, optimizer, schedule, _ema_decay(config), levels)
 
 
 def parameter_count(config: ConfigDict) -> int:
@@ -180,6 +191,7 @@ def _objective(config: ConfigDict) -> Objective:
             self_conditioning=rate,
             clip_x0=config.loss.clip_x0,
             offset_noise=config.loss.offset_noise,
+            reduction=config.loss.reduction,
         )
     except ConfigError:
         raise
@@ -214,6 +226,7 @@ def _dtype(name: str) -> Any:
 def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.GradientTransformation]:
     options = config.optimizer.to_dict()
     name = options.pop("name")
+    options.pop("sanitize")  # the train step's business
     made = {
         "lamb": optimizers.lamb,
         "adamw": optimizers.adamw,
@@ -236,12 +249,45 @@ def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.Gradie
             options.pop("learning_rate"),
             total_steps=config.train.steps,
             decay=options.pop("decay"),
-            warmup_steps=options.pop("warmup_steps"),
+            warmup_steps=_warmup_steps(
+                options.pop("warmup_steps"), options.pop("warmup_images"), config.train.batch_size
+            ),
             end_factor=options.pop("end_factor"),
         )
         return schedule, made[name](schedule, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.optimizer: {error}") from None
+
+
+def _warmup_steps(steps: int, images: int | float, batch_size: int) -> int | float:
+    """The length of the warm-up, which is given in steps or in images."""
+    if images < 0:
+        raise ValueError(f"warmup_images must be at least 0, got {images}")
+    if steps and images:
+        raise ValueError(
+            f"warmup_images={images} and warmup_steps={steps} are two lengths of one warm-up: set "
+            "warmup_steps=0 to count it in images, or warmup_images=0"
+        )
+    return images / batch_size if images else steps
+
+
+def _ema_decay(config: ConfigDict) -> float | ema.Decay:
+    options = config.ema
+    if not options.halflife_images:
+        return options.decay
+    if options.warmup:
+        raise ConfigError(
+            f"config.ema.halflife_images={options.halflife_images} and config.ema.warmup=True do not "
+            "fit: a half-life warms up by config.ema.rampup_ratio. Set warmup to False."
+        )
+    try:
+        return ema.halflife(
+            options.halflife_images,
+            batch_size=config.train.batch_size,
+            rampup_ratio=options.rampup_ratio,
+        )
+    except ValueError as error:
+        raise ConfigError(f"config.ema: {error}") from None
 
 
 def _levels(config: ConfigDict, objective: Objective) -> NoiseLevel:
@@ -266,6 +312,31 @@ def _check_memory(config: ConfigDict, network: nn.Module) -> None:
         raise ConfigError(
             f"config.loss.self_conditioning={config.loss.self_conditioning}, but "
             f"{config.network.name} keeps no memory from one pass to the next. Set it to 0."
+        )
+
+
+def _check_augmentation(config: ConfigDict, network: nn.Module) -> None:
+    probability = config.augment.probability
+    given = f"config.augment.probability={probability}"
+    if not 0 <= probability <= 1:
+        raise ConfigError(f"{given} is not a probability in [0, 1].")
+    if not probability:
+        return
+    entries = getattr(network, "augment_dim", None)
+    if entries is None:
+        raise ConfigError(
+            f"{given}, but {config.network.name} cannot be told how an image was distorted, and would "
+            "draw distorted ones. Set it to 0, or use a U-Net such as config.network.name='DDPMpp'."
+        )
+    if entries != augment.LABELS:
+        raise ConfigError(
+            f"{given}, but config.network.augment_dim={entries}: the label of a distortion has "
+            f"{augment.LABELS} entries. Set config.network.augment_dim={augment.LABELS}."
+        )
+    if config.data.flip:
+        raise ConfigError(
+            f"{given} and config.data.flip=True do not fit: the augmentation mirrors half of the images "
+            "itself and tells the network, which would not know of the others. Set config.data.flip=False."
         )
 
 

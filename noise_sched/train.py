@@ -75,8 +75,9 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
     train_step = make_train_step(
         exp.loss,
         exp.optimizer,
-        ema_decay=config.ema.decay,
+        ema_decay=exp.ema_decay,
         ema_warmup=config.ema.warmup,
+        sanitize=config.optimizer.sanitize,
         schedule=exp.schedule,
         mesh=mesh,
         state_shardings=shardings,

@@ -102,6 +102,16 @@ def changed(changes: dict):
         ({"optimizer.name": "lmab"}, "Did you mean 'lamb'"),
         ({"optimizer.decay": "cosin"}, "did you mean 'cosine'"),
         ({"optimizer.name": "lamb"}, "LAMB is used without clipping"),
+        (
+            {"optimizer.warmup_images": 1000},
+            "warmup_images=1000 and warmup_steps=1.*warmup_steps=0",
+        ),
+        ({"optimizer.warmup_steps": 0, "optimizer.warmup_images": -1}, "at least 0, got -1"),
+        ({"loss.reduction": "total"}, r"config\.loss.*'mean' or 'sum'.*got 'total'"),
+        ({"ema.halflife_images": 500}, "ema.warmup=True do not fit.*rampup_ratio"),
+        ({"ema.halflife_images": -5, "ema.warmup": False}, r"config\.ema: a half-life.*got -5"),
+        ({"augment.probability": 1.2}, r"probability=1.2 is not a probability in \[0, 1\]"),
+        ({"augment.probability": 0.12}, "RIN cannot be told.*DDPMpp"),
     ],
 )
 def test_what_cannot_work_is_refused(changes, message):
@@ -113,6 +123,30 @@ def test_unknown_network_field_names_the_nearest():
     config = digits.get_config("tiny")
     config.network.latent_slot = 3
     with pytest.raises(ConfigError, match="latent_slot.*Did you mean 'latent_slots'"):
+        experiment.from_config(config)
+
+
+@pytest.mark.parametrize("name", ["ADM", "DDPMpp", "NCSNpp", "UNetSmall"])
+def test_u_nets_go_with_any_recipe(name):
+    """The same config with another network: from shapes alone, through loss and sampler."""
+    config = digits.get_config("tiny")
+    config.loss.self_conditioning = 0.0
+    sizes = dict(model_channels=32, channel_mult=(1, 2), num_blocks=1, attention_resolutions=[2])
+    config.network = dict(name=name, num_classes=10, augment_dim=9, dtype="bfloat16", **sizes)
+    built = experiment.from_config(config)
+    params = jax.eval_shape(built.init_params, jax.random.key(0))
+    batch = {"image": jnp.zeros((2, *built.image_shape)), "label": jnp.zeros(2, jnp.int32)}
+    loss, _ = jax.eval_shape(built.loss, params, jax.random.key(0), batch)
+    assert loss.shape == () and loss.dtype == jnp.float32
+    keys = jax.random.split(jax.random.key(0), 2)
+    images = jax.eval_shape(built.sampler(), params, keys, batch["label"])
+    assert images.shape == batch["image"].shape
+
+
+def test_u_net_fields_are_checked():
+    config = digits.get_config("tiny")
+    config.network = dict(name="UNetSmall", num_classes=10, attention_resolutions=(16,))
+    with pytest.raises(ConfigError, match="UNetSmall.*no level has the height 16"):
         experiment.from_config(config)
 
 
@@ -143,6 +177,88 @@ def test_labels_are_dropped_at_the_configured_rate(tiny):
     share = np.mean(np.asarray(seen[-1]) == experiment.NO_CLASS)
     assert abs(share - 0.1) < 0.02
     np.testing.assert_array_equal(seen[0], seen[-1], "both passes see the same label")
+
+
+def spied(exp, given):
+    """The experiment with a network that says nothing and notes what it is told."""
+
+    def spy(params, x, noise_cond, label, memory, **told):
+        given.append(told)
+        return jnp.zeros_like(x), memory
+
+    copy = experiment.Experiment(**{f: getattr(exp, f) for f in exp.__dataclass_fields__})
+    object.__setattr__(copy, "apply", spy)
+    return copy
+
+
+@pytest.fixture
+def augmented(monkeypatch):
+    """A config whose network takes labels of nine entries."""
+    monkeypatch.setattr(experiment.networks.RIN, "augment_dim", 9, raising=False)
+    return changed({"augment.probability": 0.1})
+
+
+def test_augmentation_mirrors_by_itself(augmented):
+    experiment.from_config(augmented)
+    augmented.data.flip = True
+    with pytest.raises(ConfigError, match="flip=True do not fit.*Set config.data.flip=False"):
+        experiment.from_config(augmented)
+
+
+def test_augmentation_needs_labels_of_nine_entries(augmented, monkeypatch):
+    monkeypatch.setattr(experiment.networks.RIN, "augment_dim", 0)
+    with pytest.raises(ConfigError, match="augment_dim=0.*Set config.network.augment_dim=9"):
+        experiment.from_config(augmented)
+
+
+def test_images_are_augmented_before_the_noise_and_the_network_is_told(augmented, monkeypatch):
+    exp, given, noised = experiment.from_config(augmented), [], []
+    loss = type(exp.objective).loss
+    monkeypatch.setattr(
+        type(exp.objective), "loss", lambda self, *args: noised.append(args[2]) or loss(self, *args)
+    )
+    images = jax.random.normal(jax.random.key(1), (8, *exp.image_shape))
+    batch = {"image": images, "label": jnp.zeros(8, jnp.int32)}
+    spied(exp, given).loss({}, jax.random.key(0), batch)
+    first, second = (told["augment_label"] for told in given)
+    np.testing.assert_array_equal(first, second, "both passes are told the same")
+    distorted = (noised[0] != images).any(axis=(1, 2, 3))
+    np.testing.assert_array_equal(distorted, first.any(axis=1))
+    assert first.shape == (8, 9) and distorted.any() and not distorted.all()
+    assert given[0]["train"]
+
+
+def test_sampling_says_nothing_of_augmentation(augmented):
+    exp, given = experiment.from_config(augmented), []
+    level = exp.levels.map(lambda field: field[1:2])
+    denoise = spied(exp, given).branch({}, jnp.zeros(1, jnp.int32))
+    denoise(jnp.zeros((1, *exp.image_shape)), level, exp.network.initial_memory(1))
+    assert given == [{}]
+
+
+def test_probability_0_draws_nothing(tiny, monkeypatch):
+    monkeypatch.setattr(experiment.augment, "draw", None)
+    exp, given = tiny[0], []
+    batch = {"image": jnp.zeros((2, *exp.image_shape)), "label": jnp.zeros(2, jnp.int32)}
+    spied(exp, given).loss({}, jax.random.key(0), batch)
+    assert [sorted(told) for told in given] == [["dropout_key", "train"]] * 2
+
+
+def test_the_recipe_reaches_learning_rate_and_average():
+    changes = {
+        "optimizer.warmup_steps": 0,
+        "optimizer.warmup_images": 100,
+        "optimizer.learning_rate": 0.5,
+        "ema.warmup": False,
+        "ema.halflife_images": 16,
+        "loss.reduction": "sum",
+        "train.steps": 40,
+    }
+    exp = experiment.from_config(changed(changes))  # batches of 8
+    np.testing.assert_allclose(exp.schedule(np.array([0, 5])), [0, 0.5 * 40 / 100])
+    np.testing.assert_allclose(exp.ema_decay(39), 0.5 ** (8 / (0.05 * 39 * 8)), rtol=1e-6)
+    np.testing.assert_allclose(exp.ema_decay(80), 0.5 ** (8 / 16), rtol=1e-6)
+    assert exp.objective.reduction == "sum"
 
 
 def test_self_conditioning_masks_the_memory_and_stops_the_gradient(tiny):

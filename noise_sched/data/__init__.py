@@ -7,6 +7,7 @@
 `sources` opens data sets (`tfds_dataset`, `folder`, and our own, `digits` and `brightness`, which
 `offline` prepares), `images` and `transforms` decode, crop and resize, `order` shuffles, `pipeline`
 batches, and `prepare` is the command that makes public TFDS data sets readable without TensorFlow.
+`augment` distorts batches on the device and labels what it did.
 
 A label of -1 means "no label". Nothing here knows about diffusion.
 """

@@ -3,6 +3,9 @@ r"""The training loss, for any mix of choices.
     t ~ U(0, 1),  eps ~ N(0, I),  x_t = alpha x0 + sigma eps
     (1)  loss = mean over the batch of  weight(level) * mean |target - output|^2    in `space`
 
+The inner mean is over an image's pixels and channels, or their sum with `reduction="sum"` (EDM, arXiv
+2206.00364, its released training code), which multiplies loss and gradient by their number.
+
 t is drawn inside the open interval, since a schedule may be infinite at either end; the last level of
 `discrete(...)`, zero SNR included, is drawn like every other.
 
@@ -20,6 +23,7 @@ keeps it with probability `rate`, by masking.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -56,10 +60,11 @@ class Objective:
         first pass off. RIN: 0.9.
       clip_x0: clip the predicted x0 to [-1, 1] in the loss, as the reference does when the loss is in
         x0 or the network predicts x0. Outside the range it has no gradient, hence off by default.
+      reduction: "mean" or "sum" over an image's pixels and channels.
       offset_noise: how far each channel's noise is shifted, 0 for not; Lin et al. compare 0.1.
 
     Raises:
-      ValueError: where two of them have different ideas of sigma_data.
+      ValueError: where two of them have different ideas of sigma_data, or a value is out of range.
     """
 
     schedule: Schedule
@@ -70,10 +75,15 @@ class Objective:
     self_conditioning: float = dataclasses.field(default=0.0, metadata={"static": True})
     clip_x0: bool = dataclasses.field(default=False, metadata={"static": True})
     offset_noise: float = dataclasses.field(default=0.0, metadata={"static": True})
+    reduction: str = dataclasses.field(default="mean", metadata={"static": True})
 
     def __post_init__(self):
         require(
             self.offset_noise >= 0, f"offset_noise must be non-negative, got {self.offset_noise}."
+        )
+        require(
+            self.reduction in ("mean", "sum"),
+            f"reduction is 'mean' or 'sum' over an image's pixels, got {self.reduction!r}.",
         )
         _check_one_sigma_data(
             parametrization=getattr(self.preconditioner, "parametrization", None),
@@ -110,6 +120,8 @@ class Objective:
 
         errors = self.errors(level, x, out, x0, eps)
         loss = jnp.mean(self.weight(level, self.space, rate) * errors)
+        if self.reduction == "sum":
+            loss *= math.prod(x0.shape[1:])
         return loss, {"mse": jnp.mean(errors)}
 
     def _noise(self, key: Key[Array, ""], x0: Images) -> Images:

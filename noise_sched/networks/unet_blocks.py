@@ -21,6 +21,7 @@ embedding, the statistics of norms, the softmax are float32.
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -102,6 +103,8 @@ class Conv(nn.Module, kw_only=True):
       size: of the kernel, odd.
       padding: zeros around the image; None keeps its height and width.
       initial: initial values.
+      parts: the features are stored interleaved, `parts` by `parts`, and come out part by part:
+        (q0, k0, v0, q1, ...) as (q0, q1, ..., k0, ...). It is the kernel that is put in order.
       pad_channels: work with channels, in and out, filled up with zeros to a multiple of this number:
         accelerators like multiples of 8. Parameters and result are the same.
       dtype: type of the product.
@@ -111,6 +114,7 @@ class Conv(nn.Module, kw_only=True):
     size: int = 3
     padding: int | None = None
     initial: Initial
+    parts: int = 1
     pad_channels: int = 1
     dtype: DTypeLike = jnp.float32
 
@@ -122,6 +126,11 @@ class Conv(nn.Module, kw_only=True):
         bias_init = self.initial.bias_init(math.prod(shape[:3]))
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
+        if self.parts > 1:
+            kernel, bias = (
+                a.reshape(*a.shape[:-1], -1, self.parts).swapaxes(-1, -2).reshape(a.shape)
+                for a in (kernel, bias)
+            )
         if self.size == 1:
             return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0]) + bias[None, None, None]
         more_in, more_out = (-n % self.pad_channels for n in shape[2:])
@@ -145,18 +154,18 @@ def attend(qkv: Float[Array, "batch height width features"], heads: int) -> Imag
     channels. The softmax is float32 everywhere.
 
     Args:
-      qkv: features ordered [heads, channels / heads, 3]: query, key and value lie side by side.
+      qkv: features ordered [3, heads, channels / heads]: the queries, the keys, the values.
       heads: number of heads.
     """
     batch, height, width, features = qkv.shape
     dim = features // 3 // heads
-    qkv = qkv.reshape(batch, height * width, heads, dim, 3)
+    qkv = qkv.reshape(batch, height * width, 3, heads, dim)
     half = qkv.dtype in (jnp.bfloat16, jnp.float16)
     flash = half and dim % 8 == 0 and dim <= 128 and jax.default_backend() == "gpu"
     # jax's own implementation mixes bfloat16 and float32.
     with jax.numpy_dtype_promotion("standard"):
         out = jax.nn.dot_product_attention(
-            *(qkv[..., i] for i in range(3)), implementation="cudnn" if flash else "xla"
+            *(qkv[:, :, i] for i in range(3)), implementation="cudnn" if flash else "xla"
         )
     return out.reshape(batch, height, width, heads * dim)
 
@@ -214,7 +223,9 @@ class Block(nn.Module, kw_only=True):
         x = (x + h) * style.residual_scale
         if self.heads:
             h = group_norm(x, eps, "norm2").astype(self.dtype)
-            qkv = self._conv("qkv", style.initial_qkv, size=1, features=3 * self.features)(h)
+            # Published parameters hold query, key and value of a channel side by side.
+            wide = dict(features=3 * self.features, parts=3)
+            qkv = self._conv("qkv", style.initial_qkv, size=1, **wide)(h)
             h = self._conv("proj", style.initial_last, size=1)(attend(qkv, self.heads))
             x = (x + h) * style.residual_scale
         return x
@@ -236,9 +247,9 @@ class Block(nn.Module, kw_only=True):
             return downsample(x, self.taps)
         return upsample(x, self.taps) if self.resample == "up" else x
 
-    def _conv(self, name: str, initial: Initial, size: int = 3, features: int = 0) -> Conv:
-        features = features or self.features
-        return Conv(features=features, size=size, initial=initial, dtype=self.dtype, name=name)
+    def _conv(self, name: str, initial: Initial, **fields: Any) -> Conv:
+        fields = {"features": self.features, **fields}
+        return Conv(initial=initial, dtype=self.dtype, name=name, **fields)
 
 
 class ShrinkingConv(nn.Module, kw_only=True):

@@ -7,21 +7,63 @@ the t-th update, counted from 0,
 
     d_t = min(d, (1 + t) / (10 + t))                                                           (2)
 
+or is given by a half-life of H images (EDM, arXiv 2206.00364; its released training code), which grows with
+the run as a share r of the images before the step, so that the beginning is forgotten: with B images a step,
+
+    d_t = (1 / 2)^(B / min(H, r t B))                                                          (3)
+
+that is 0 at t = 0.
+
 The average starts as a copy of the parameters. The reference code averages into a second network
 with an initialization of its own, whose weight is still 0.9999^10000 ≈ 0.37 after 10,000 steps:
 harmless in its runs of 150,000 steps, ruinous in short ones. There is no such memory to lose here;
 in all else the average is the published one, without any correction of the initial bias.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+# d as a function of the step, counted from 0.
+Decay = Callable[[jax.typing.ArrayLike], jax.Array]
 
-def ema_decay_at(step: jax.typing.ArrayLike, decay: float, *, warmup: bool = False) -> jax.Array:
-    """The decay of the update at `step` (counted from 0): constant, or equation (2)."""
+
+def halflife(images: int | float, *, batch_size: int, rampup_ratio: int | float = 0.05) -> Decay:
+    """The decay by which what an average remembers halves every so many images, equation (3).
+
+    Args:
+      images: H, above 0.
+      batch_size: B.
+      rampup_ratio: r; 0 for a half-life of H from the first step on.
+
+    Raises:
+      ValueError: if one of them is out of range.
+    """
+    if not images > 0 or not rampup_ratio >= 0:
+        raise ValueError(
+            f"a half-life must be above 0 images and its rampup_ratio at least 0, got {images} and "
+            f"{rampup_ratio}."
+        )
+
+    def decay(step: jax.typing.ArrayLike) -> jax.Array:
+        step = jnp.asarray(step).astype(jnp.result_type(float))
+        steps = jnp.full_like(step, images / batch_size)
+        if rampup_ratio:
+            steps = jnp.minimum(steps, rampup_ratio * step)
+        return jnp.exp2(-1.0 / steps)  # 2^-inf = 0 at the first step
+
+    return decay
+
+
+def ema_decay_at(
+    step: jax.typing.ArrayLike, decay: float | Decay, *, warmup: bool = False
+) -> jax.Array:
+    """The decay of the update at `step` (counted from 0): constant, equation (2), or a function."""
+    if callable(decay):
+        return decay(step)
     if not warmup:
         return jnp.asarray(decay, jnp.result_type(float))
     step = jnp.asarray(step).astype(jnp.result_type(float))
@@ -38,7 +80,7 @@ def update_ema(
     params: Any,
     step: jax.typing.ArrayLike,
     *,
-    decay: float = 0.9999,
+    decay: float | Decay = 0.9999,
     warmup: bool = False,
 ) -> Any:
     """One update of the average, equation (1).
@@ -47,7 +89,7 @@ def update_ema(
       ema: the average so far, a tree like `params`.
       params: the parameters after the optimizer's update.
       step: how many updates the average has had; it matters with `warmup` only.
-      decay: d in [0, 1).
+      decay: d in [0, 1), or a function of the step such as `halflife` gives.
       warmup: use equation (2), which forgets the initial parameters quickly. For short runs.
     """
     new_weight = 1.0 - ema_decay_at(step, decay, warmup=warmup)

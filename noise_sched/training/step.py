@@ -18,15 +18,17 @@ from noise_sched.training.state import TrainState
 LossFn = Callable[[Any, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
-_OWN_METRICS = ("loss", "grad_norm", "param_norm", "learning_rate", "finite")
+_OWN_METRICS = ("loss", "grad_norm", "param_norm", "learning_rate", "finite", "bad_gradients")
+_LARGEST = 1e5  # what an infinite gradient becomes
 
 
 def make_train_step(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
     *,
-    ema_decay: float = 0.9999,
+    ema_decay: float | ema.Decay = 0.9999,
     ema_warmup: bool = False,
+    sanitize: bool = False,
     schedule: learning_rate.Schedule | None = None,
     mesh: Mesh | None = None,
     state_shardings: Any = None,
@@ -45,6 +47,9 @@ def make_train_step(
       optimizer: an optax transformation; clipping the gradient is its business.
       ema_decay: decay of the moving average, see `ema.update_ema`.
       ema_warmup: let the moving average warm up, see `ema.update_ema`.
+      sanitize: replace what is not finite in the gradient, NaN by 0 and infinity by 1e5 of its sign, as
+        EDM does (arXiv 2206.00364, its released training code). The update is then applied if the loss
+        is finite, and the metric `bad_gradients` says how many elements were replaced.
       schedule: the learning rate that `optimizer` uses, to report it; None not to.
       mesh: the mesh to run on, from `partitioning.make_mesh`; None for one device.
       state_shardings: the layout of the state on `mesh`, from `partitioning.state_shardings`; None
@@ -71,6 +76,8 @@ def make_train_step(
         )
         if clash := sorted(set(extra) & set(_OWN_METRICS)):
             raise ValueError(f"loss_fn's metrics may not be named {clash}: the step reports those")
+        if sanitize:
+            grads, extra = _sanitized(grads, extra)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -113,6 +120,13 @@ def make_train_step(
         in_shardings=(layout, partitioning.batch_sharding(mesh)),
         out_shardings=(layout, copied),
     )
+
+
+def _sanitized(grads, metrics):
+    """Gradients without NaN and infinity, and the metrics with the number of those there were."""
+    bad = sum(jnp.sum(~jnp.isfinite(g), dtype=jnp.float32) for g in jax.tree.leaves(grads))
+    finite = lambda g: jnp.nan_to_num(g, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
+    return jax.tree.map(finite, grads), metrics | {"bad_gradients": bad}
 
 
 def _value_and_grad(loss_fn, params, key, batch, *, microbatches, mesh):

@@ -125,3 +125,15 @@ def test_the_same_weighted_loss_in_two_spaces():
             for rest in (dict(space="edm()"), dict(space="x0()", weight="edm()"))
         ]
         np.testing.assert_allclose(losses[0], losses[1], rtol=1e-9)
+
+
+def test_sum_is_the_mean_times_the_pixels():
+    key, x0 = jax.random.key(0), jax.random.normal(jax.random.key(1), (4, 3, 5, 2))
+    mean, summed = (objective(reduction=r).loss(key, network, x0, ()) for r in ("mean", "sum"))
+    np.testing.assert_allclose(summed[0], 30 * mean[0], rtol=1e-6)
+    np.testing.assert_array_equal(summed[1]["mse"], mean[1]["mse"])
+
+
+def test_unknown_reductions_are_refused():
+    with pytest.raises(ValueError, match="'mean' or 'sum'.*got 'total'"):
+        objective(reduction="total")

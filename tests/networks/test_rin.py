@@ -150,6 +150,22 @@ def test_no_class_is_the_bias_of_the_class_token(case):
     np.testing.assert_array_equal(out, run(without, x, noise_cond, null + 7, memory)[0])
 
 
+def test_augmentation_is_told_with_the_noise_level():
+    rin = tiny(num_layers=(1,), augment_dim=2)
+    params, inputs = random_params(rin), inputs_for(rin)
+    assert params["augment_embedding"]["kernel"].shape == (2, 16)
+    assert set(params["augment_embedding"]) == {"kernel"}
+    run = jax.jit(lambda p, a: rin.apply({"params": p}, *inputs, augment_label=a)[0])
+    out = run(params, jnp.zeros((3, 2)))
+    assert not np.allclose(out, run(params, jnp.ones((3, 2))))
+    # It starts at zero, so that a network that is not told yet is the same.
+    kernel = {"kernel": 0 * params["augment_embedding"]["kernel"]}
+    untold = {**params, "augment_embedding": kernel}
+    np.testing.assert_array_equal(out, run(untold, jnp.ones((3, 2))))
+    with pytest.raises(ValueError, match=r"\[3, 2\], but has \[3, 9\]"):
+        run(params, jnp.zeros((3, 9)))
+
+
 @pytest.mark.parametrize(
     "changes, learned, tape_tokens",
     [

@@ -95,3 +95,36 @@ def test_no_warmup_starts_at_the_base():
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         warmup_and_decay(1.0, **{"total_steps": 10, **options})
+
+
+def test_a_warm_up_counted_in_images_need_not_end_on_a_step():
+    """EDM: base * min(images / ramp, 1) of the images before the step; 10 M images of batch 768."""
+    steps = np.array([0, 1, 13_020, 13_021, 200_000])
+    with jax.enable_x64(True):
+        schedule = warmup_and_decay(1e-3, total_steps=300_000, warmup_steps=10e6 / 768)
+        got = schedule(jnp.asarray(steps))
+    np.testing.assert_allclose(got, 1e-3 * np.minimum(steps * 768 / 10e6, 1), rtol=1e-12)
+    assert got[0] == 0 and got[2] < 1e-3 == got[3]
+
+
+@pytest.mark.parametrize("warmup", [0, 4882.8125, 90_000])
+def test_inverse_square_root(warmup):
+    """EDM2: base / sqrt(max(images / (N batch), 1)) * min(images / ramp, 1); batch 2048, N 70,000."""
+    steps = np.array([0, 1, 4_000, 69_999, 70_000, 280_000, 1_000_000])
+    images = steps * 2048.0
+    ramp = np.minimum(images / (warmup * 2048), 1) if warmup else 1
+    expected = 0.01 / np.sqrt(np.maximum(images / (70_000 * 2048), 1)) * ramp
+    options = dict(total_steps=1_000_000, warmup_steps=warmup, decay="inverse_sqrt@70000")
+    with jax.enable_x64(True):
+        got = jax.jit(warmup_and_decay(0.01, **options))(steps)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    if not warmup:
+        assert float(got[5]) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    "decay", ["inverse_sqrt", "inverse_sqrt@", "inverse_sqrt@0", "inverse_sqrt@x"]
+)
+def test_inverse_square_root_needs_its_steps(decay):
+    with pytest.raises(ValueError, match="number of steps in 'inverse_sqrt.*'inverse_sqrt@35000'"):
+        warmup_and_decay(0.01, total_steps=100, decay=decay)

@@ -187,3 +187,78 @@ def test_ema_warmup():
     decays = [float(ema.ema_decay_at(t, 0.5, warmup=True)) for t in (0, 1, 8, 1000)]
     np.testing.assert_allclose(decays, [0.1, 2 / 11, 0.5, 0.5], rtol=1e-6)
     assert ema.ema_decay_at(0, 0.9999) == np.float32(0.9999)
+
+
+def test_a_half_life_halves_what_is_remembered():
+    """Half of the parameter before is left after 1,000 images, here in 8 steps of 125."""
+    decay = ema.halflife(1_000, batch_size=125, rampup_ratio=0)
+    average = {"w": jnp.ones([])}
+    for t in range(8):
+        average = ema.update_ema(average, {"w": jnp.zeros([])}, t, decay=decay)
+    np.testing.assert_allclose(average["w"], 0.5, rtol=1e-6)
+
+
+def test_a_half_life_grows_with_the_images_before_the_step():
+    """0.5^(batch / min(H, 0.05 images)), EDM's; the first step forgets the initial parameters."""
+    decay = ema.halflife(500_000, batch_size=512)
+    steps = np.array([0, 1, 100, 19_531, 19_532, 390_625])
+    images = steps * 512.0
+    expected = 0.5 ** (512 / np.maximum(np.minimum(500_000, 0.05 * images), 1e-8))
+    np.testing.assert_allclose(jax.jit(decay)(steps), expected, rtol=1e-6)
+    assert decay(0) == 0 and float(decay(1)) == pytest.approx(2.0**-20)
+    np.testing.assert_allclose(decay(390_625), 0.5 ** (512 / 500_000), rtol=1e-7)
+
+
+@pytest.mark.parametrize("wrong", [dict(images=-1), dict(images=0), dict(rampup_ratio=-0.1)])
+def test_a_half_life_out_of_range(wrong):
+    with pytest.raises(ValueError, match="half-life must be above 0"):
+        ema.halflife(**dict(images=100, batch_size=8) | wrong)
+
+
+@jax.custom_vjp
+def with_gradient(w, gradient):
+    return jnp.sum(w) * 0.0
+
+
+with_gradient.defvjp(
+    lambda w, gradient: (with_gradient(w, gradient), gradient),
+    lambda gradient, g: (g * gradient, jnp.zeros_like(gradient)),
+)
+
+
+def poisoned(params, key, batch):
+    """The batch's loss, whose gradient is the batch's gradient."""
+    return with_gradient(params["w"], batch["gradient"]) + batch["loss"], {}
+
+
+@pytest.fixture(scope="module")
+def sanitizing():
+    return step.make_train_step(poisoned, optax.sgd(1.0), ema_decay=0.5, sanitize=True)
+
+
+def at_zero():
+    return TrainState.create({"w": jnp.zeros(4)}, optax.sgd(1.0), jax.random.key(0))
+
+
+def test_sanitized_gradients(sanitizing):
+    """NaN is 0, infinity 1e5 of its sign; what was finite stays, however large."""
+    gradient = jnp.array([jnp.nan, jnp.inf, -jnp.inf, 3e6])
+    state, metrics = sanitizing(at_zero(), {"gradient": gradient, "loss": jnp.zeros([])})
+    np.testing.assert_array_equal(state.params["w"], [0, -1e5, 1e5, -3e6])
+    assert metrics["finite"] == 1 and metrics["bad_gradients"] == 3
+
+
+def test_a_sanitized_step_still_refuses_a_loss_that_is_not_finite(sanitizing):
+    batch = {"gradient": jnp.ones(4), "loss": jnp.asarray(jnp.nan)}
+    state, metrics = sanitizing(at_zero(), batch)
+    np.testing.assert_array_equal(state.params["w"], np.zeros(4))
+    np.testing.assert_array_equal(state.ema_params["w"], np.zeros(4))
+    assert metrics["finite"] == 0 and int(state.step) == 1
+
+
+def test_a_sanitized_step_still_refuses_parameters_that_are_not_finite():
+    train_step = step.make_train_step(poisoned, optax.sgd(1e35), ema_decay=0.5, sanitize=True)
+    batch = {"gradient": jnp.full(4, jnp.inf), "loss": jnp.zeros([])}
+    state, metrics = train_step(at_zero(), batch)
+    np.testing.assert_array_equal(state.params["w"], np.zeros(4))
+    assert metrics["finite"] == 0 and np.isfinite(metrics["grad_norm"])

@@ -1,0 +1,44 @@
+"""EDM's recipe (Karras et al. 2022, arXiv 2206.00364) with a small U-Net, on scikit-learn's digits.
+
+    python -m noise_sched.train --config=configs/digits_unet.py --workdir=runs/digits_unet
+    python -m noise_sched.sample --workdir=runs/digits_unet --num_images=1000 \
+        --out=runs/digits_unet/samples
+
+Expected: not measured yet. Preconditioning, log-normal sigma, 18 steps of Heun, 35 network passes.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, edm_rows
+
+
+def get_config(variant=None):
+    """The config; `variant` is "tiny" or nothing."""
+    config = common.base()
+    edm_rows.recipe(config)
+    config.sigma_data = 0.75  # of the digits in [-1, 1], see edm_digits.py
+    config.data.update(name="digits", image_size=8, channels=1, flip=False)
+    config.network = ConfigDict(
+        dict(
+            name="UNetSmall",
+            num_classes=10,
+            augment_dim=0,
+            model_channels=32,
+            channel_mult=(1, 2),
+            num_blocks=2,
+            attention_resolutions=(4,),
+            channels_per_head=32,
+            dropout=0.1,
+            dtype="float32",
+            remat=False,
+            scan=False,
+            pad_channels=1,
+        )
+    )
+    config.optimizer.update(learning_rate=1e-3, warmup_images=6_400, decay="cosine")
+    config.ema.halflife_images = 10_000
+    config.train.update(
+        steps=2_000, batch_size=64, log_every=100, checkpoint_every=1_000, image_every=1_000
+    )
+    config.sample.update(steps=18, batch_size=250)
+    return common.finish(config, variant)
