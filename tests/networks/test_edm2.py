@@ -97,8 +97,7 @@ def test_parameters_are_named_as_published(case):
 # ---- magnitudes
 
 
-@pytest.mark.parametrize("decoder", [False, True])
-@pytest.mark.parametrize("heads", [0, 2])
+@pytest.mark.parametrize(("decoder", "heads"), [(False, 2), (True, 0)])
 def test_a_block_keeps_the_magnitude(decoder, heads):
     block = Block(features=48, decoder=decoder, heads=heads)
     x = jax.random.normal(jax.random.key(0), (8, 8, 8, 32))
