@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from noise_sched.training import power_ema
+from noise_sched.training import loop, power_ema
+from noise_sched.training.checkpoints import CheckpointMismatch, Checkpoints
 from noise_sched.training.snapshots import Snapshots
 
 STDS = (0.05, 0.1)
@@ -174,3 +176,55 @@ def test_what_cannot_be_reconstructed(stored, tmp_path):
         with pytest.raises(ValueError, match="no snapshots in .*none: train with .*snapshot_every"):
             snapshots.reconstruct(abstract(), STDS, std=0.07)
     assert not (tmp_path / "none").exists()
+
+
+# ---- in a run
+
+
+def fit(folder, steps, *, break_at=None):
+    """Trains from the newest checkpoint, with two averages and a snapshot every two steps."""
+
+    def keep(step, state):
+        snapshots.save(step, state.ema_params)
+        if step == break_at:
+            raise InterruptedError
+
+    start = tiny.init(jax.random.key(0), ema_stds=STDS)
+    with Checkpoints(folder / "checkpoints") as saved, Snapshots(folder / "snapshots") as snapshots:
+        restored, batches = saved.restore(tiny.abstract_state(ema_stds=STDS)), tiny.Batches()
+        if restored is not None:
+            start = restored.state
+            batches.set_state(restored.data)
+        return loop.fit(
+            start,
+            tiny.train_step(ema_stds=STDS),
+            batches,
+            steps=steps,
+            checkpoints=saved,
+            checkpoint_every=3,
+            hooks=[loop.Hook(2, keep)],
+        )
+
+
+def test_a_resumed_run_ends_with_the_same_averages_and_snapshots(tmp_path):
+    whole = fit(tmp_path / "whole", 8)
+    assert sorted(whole.state.ema_params) == ["0.05", "0.1"]
+    with pytest.raises(InterruptedError):
+        fit(tmp_path / "parts", 8, break_at=4)
+    parts = fit(tmp_path / "parts", 8)  # from step 3, behind the snapshot of step 4
+    tiny.assert_same(parts.state, whole.state)
+    abstract = tiny.abstract_state(ema_stds=STDS).ema_params
+    for step in (2, 4, 6, 8):
+        kept = []
+        for name in ("whole", "parts"):
+            with Snapshots(tmp_path / name / "snapshots", read_only=True) as snapshots:
+                assert snapshots.steps() == [2, 4, 6, 8]
+                kept.append(snapshots.read(step, abstract))
+        jax.tree.map(np.testing.assert_array_equal, *kept)
+
+
+def test_a_checkpoint_of_other_averages_is_told_from_this_runs(tmp_path):
+    fit(tmp_path, 1)
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as saved:
+        with pytest.raises(CheckpointMismatch, match="0.05/dense/bias: .* absent wanted"):
+            saved.restore(tiny.abstract_state())
