@@ -234,6 +234,16 @@ def test_bfloat16_computes_close_to_float32():
     assert 0 < np.abs(out - exact).max() < 0.1 * np.abs(exact).max()
 
 
+def test_float32_whatever_the_default_is():
+    with jax.enable_x64(True):
+        network = smallest()
+        inputs = jax.tree.map(
+            lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, inputs_for(network)
+        )
+        made = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), *inputs))
+    assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype(jnp.float32)}
+
+
 def test_modules_are_hashable_whatever_the_config_holds():
     assert hash(tiny(channel_mult=[1, 2], attention_resolutions=[2])) == hash(tiny())
 
