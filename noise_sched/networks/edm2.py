@@ -61,7 +61,7 @@ class Block(nn.Module, kw_only=True):
     ) -> Float[Array, "batch new_height new_width {self.features}"]:
         """The block; `train` turns dropout on (key "dropout")."""
         x = _resample(x, self.resample)
-        adapt = lambda x: x  # noqa: E731
+        adapt = lambda x: x
         if x.shape[-1] != self.features:
             adapt = MPConv(self.features, (1, 1), name="conv_skip")
         if not self.decoder:

@@ -172,7 +172,7 @@ def test_examples_do_not_mix(case):
 
 def test_log_variance_is_one_number_per_noise_level(case):
     network, params, (_, noise_cond, *_), _ = case
-    run = lambda c, net=network: net.apply({"params": params}, c, method="log_variance")  # noqa: E731
+    run = lambda c, net=network: net.apply({"params": params}, c, method="log_variance")
     out = run(noise_cond)
     assert out.shape == noise_cond.shape and len(set(np.asarray(out))) == 3
     np.testing.assert_array_equal(run(noise_cond[::-1]), out[::-1])
