@@ -26,6 +26,7 @@ def base() -> ConfigDict:
                 clip_x0=False,
                 offset_noise=0.0,
                 reduction="mean",  # over an image's pixels; "sum" as EDM
+                uncertainty=False,  # the network learns to weigh the levels (EDM2)
             ),
             label_dropout=0.0,  # share of labels replaced by "no class"; guidance needs some
             data=dict(
@@ -67,12 +68,15 @@ def base() -> ConfigDict:
                 eps=1e-8,
                 clip_norm=0.0,  # 0 is no clipping, as published for LAMB
                 sanitize=False,  # gradients: NaN -> 0, infinity -> 1e5, as EDM
+                normalize_weights=False,  # EDM2's filters, after each update
             ),
             ema=dict(
                 decay=0.9999,
                 warmup=False,
                 halflife_images=0,  # EDM's half-life, in place of decay and warmup
                 rampup_ratio=0.05,  # of the images so far, the longest half-life
+                stds=(),  # relative widths of power-function averages, in place of the above (EDM2)
+                snapshot_every=0,  # steps; kept for reconstructing other widths; 0 for none
             ),
             train=dict(
                 steps=150_000,
@@ -93,6 +97,7 @@ def base() -> ConfigDict:
                 guidance="none()",
                 threshold="static(bound=1.0)",
                 batch_size=64,
+                ema_std=0.0,  # which of ema.stds to draw with; 0 is the first
                 guide_workdir="",  # for autoguide(w): the workdir of the worse model
                 classes=(),  # () draws them uniformly; (3, 7) makes equal numbers of 3s and 7s
             ),

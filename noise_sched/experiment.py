@@ -26,7 +26,8 @@ from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import initial_noise, sample
 from noise_sched.diffusion.schedules import num_levels
-from noise_sched.training import ema, learning_rate, optimizers
+from noise_sched.networks.magnitude import normalize_kernel
+from noise_sched.training import ema, learning_rate, optimizers, power_ema
 
 NO_CLASS = -1  # the label of "no class"
 
@@ -66,6 +67,14 @@ class Experiment:
         label = jnp.zeros(1, jnp.int32) if self.has_classes else None
         return self.network.init(key, x, jnp.zeros(1), label, memory)["params"]
 
+    def averages(self, params: Any) -> Any:
+        """`params` in the layout of the moving averages that training keeps."""
+        return power_ema.arrange(params, self.config.ema.stds)
+
+    def drawn_average(self, averages: Any) -> Any:
+        """The one of the moving averages that images are drawn with."""
+        return power_ema.choose(averages, self.config.ema.stds, self.config.sample.ema_std)
+
     @property
     def has_classes(self) -> bool:
         """Whether the network is told a label."""
@@ -87,8 +96,11 @@ class Experiment:
         def network(key, x, noise_cond, memory):
             return self.apply(params, x, noise_cond, label, memory, dropout_key=key, **told)
 
+        def log_variance(noise_cond) -> Any:
+            return self.network.apply({"params": params}, noise_cond, method="log_variance")
+
         memory = self.network.initial_memory(x0.shape[0])
-        return self.objective.loss(key, network, x0, memory)
+        return self.objective.loss(key, network, x0, memory, log_variance)
 
     def apply(self, params, x, noise_cond, label, memory, *, dropout_key=None, **told):
         """One pass of the network; the label is left out where it has no classes.
@@ -150,6 +162,8 @@ def from_config(config: ConfigDict) -> Experiment:
     compatibility.check(config, objective, levels, _build(config, "sample.guidance", "guidance"))
     _check_memory(config, network)
     _check_augmentation(config, network)
+    _check_magnitudes(config, network)
+    _check_averages(config)
     return Experiment(config, network, objective, optimizer, schedule, _ema_decay(config), levels)
 
 
@@ -192,6 +206,7 @@ def _objective(config: ConfigDict) -> Objective:
             clip_x0=config.loss.clip_x0,
             offset_noise=config.loss.offset_noise,
             reduction=config.loss.reduction,
+            uncertainty=config.loss.uncertainty,
         )
     except ConfigError:
         raise
@@ -244,6 +259,7 @@ def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.Gradie
         options["clip_norm"] = clip_norm
     if name == "adam":
         options.pop("weight_decay")
+    normalize = options.pop("normalize_weights")
     try:
         schedule = learning_rate.warmup_and_decay(
             options.pop("learning_rate"),
@@ -254,7 +270,10 @@ def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.Gradie
             ),
             end_factor=options.pop("end_factor"),
         )
-        return schedule, made[name](schedule, **options)
+        optimizer = made[name](schedule, **options)
+        if normalize:
+            optimizer = optimizers.normalize_weights(optimizer, normalize_kernel)
+        return schedule, optimizer
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.optimizer: {error}") from None
 
@@ -337,6 +356,39 @@ def _check_augmentation(config: ConfigDict, network: nn.Module) -> None:
         raise ConfigError(
             f"{given} and config.data.flip=True do not fit: the augmentation mirrors half of the images "
             "itself and tells the network, which would not know of the others. Set config.data.flip=False."
+        )
+
+
+def _check_magnitudes(config: ConfigDict, network: nn.Module) -> None:
+    """What only some networks are made for."""
+    name = config.network.name
+    if config.loss.uncertainty and not hasattr(network, "log_variance"):
+        raise ConfigError(
+            f"config.loss.uncertainty=True, but {name} does not say how uncertain it is: set it to False, "
+            "or use config.network.name='EDM2'."
+        )
+    if config.optimizer.normalize_weights and not getattr(network, "magnitude_preserving", False):
+        raise ConfigError(
+            f"config.optimizer.normalize_weights=True would change what {name} computes, as it is not "
+            "made of magnitude-preserving layers: set it to False, or use config.network.name='EDM2'."
+        )
+
+
+def _check_averages(config: ConfigDict) -> None:
+    stds, every = config.ema.stds, config.ema.snapshot_every
+    try:
+        # In the layout of averages, with a number in place of the parameters.
+        averages = power_ema.arrange(0, stds)
+    except ValueError as error:
+        raise ConfigError(f"config.ema.stds: {error}") from None
+    try:
+        power_ema.choose(averages, stds, config.sample.ema_std)
+    except ValueError as error:
+        raise ConfigError(f"config.sample.ema_std: {error}") from None
+    if every < 0 or (every and not stds):
+        raise ConfigError(
+            f"config.ema.snapshot_every={every} is a number of steps between snapshots of the averages "
+            "of config.ema.stds: set stds=(0.05, 0.1), or snapshot_every=0 for none."
         )
 
 
