@@ -8,14 +8,15 @@ its parameters, buffers and modules by name, and `persistence` adds the construc
 
 import dataclasses
 import pathlib
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from noise_sched.convert import torch_tensors, unpickler
 from noise_sched.convert.torch_tensors import LEGACY_START, ZIP_START, Tensor
-from noise_sched.convert.unpickler import Array, Function, Sealed, SnapshotError, Table
+from noise_sched.convert.unpickler import Array, File, Function, Sealed, SnapshotError, Table
 
+_PLAIN = (type(None), bool, int, float, str)
 _DEEPEST = 16  # modules within modules; the published networks have 4
 
 
@@ -27,8 +28,7 @@ class Persistent:
     state: dict[str, Any]
 
     def __setstate__(self, state: Any) -> None:
-        if state is not None:
-            raise SnapshotError("sets the state of an object twice, which no snapshot does.")
+        raise SnapshotError("sets the state of an object twice, which no snapshot does.")
 
     def arguments(self, names: tuple[str, ...] = ()) -> dict[str, Any]:
         """What the constructor was called with; `names` are those of its positional parameters."""
@@ -97,7 +97,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     return made
 
 
-def _load(file: BinaryIO) -> Any:
+def _load(file: File) -> Any:
     start = file.read(len(LEGACY_START))
     if start[:1] != b"\x80" and not start.startswith(ZIP_START):
         raise SnapshotError(
@@ -171,16 +171,15 @@ def child(module: Persistent, name: str) -> Persistent:
 
 
 def plain(value: Any) -> Any:
-    """Settings as Python's own numbers, strings and sequences: arrays become tuples.
+    """A setting as Python's own number, string or flat tuple of them.
 
     Raises:
       SnapshotError: for anything else.
     """
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case list() | tuple():
-            return tuple(plain(item) for item in value)
-        case Array():
-            return plain(value.value.tolist())
-    raise SnapshotError(f"has a setting that is a {type(value).__name__}: plain numbers are known.")
+    if isinstance(value, Array):
+        value = value.value.ravel().tolist()
+    if isinstance(value, list | tuple) and all(isinstance(item, _PLAIN) for item in value):
+        return tuple(value)
+    if isinstance(value, _PLAIN):
+        return value
+    raise SnapshotError(f"has a setting that is a {type(value).__name__}: numbers are known.")

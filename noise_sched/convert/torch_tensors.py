@@ -14,13 +14,13 @@ A whole snapshot that was written again by `torch.save` has one of these formats
 import dataclasses
 import io
 import zipfile
-from typing import Any, BinaryIO
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from noise_sched.convert import unpickler
-from noise_sched.convert.unpickler import Function, Sealed, SnapshotError, Table
+from noise_sched.convert.unpickler import File, Function, Sealed, SnapshotError, Table
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -100,7 +100,7 @@ class Tensor:
         )
 
 
-def load_stream(file: BinaryIO, table: Table) -> Any:
+def load_stream(file: File, table: Table) -> Any:
     """The object of a `torch.save` file of either format.
 
     Args:
@@ -119,7 +119,7 @@ def load_stream(file: BinaryIO, table: Table) -> Any:
     raise SnapshotError("has a storage that is no torch.save stream: damaged.")
 
 
-def _load_legacy(file: BinaryIO, table: Table) -> Any:
+def _load_legacy(file: File, table: Table) -> Any:
     storages: dict[str, Storage] = {}
     plain: Table = {}
     magic, protocol, system = (unpickler.load(file, plain) for _ in range(3))
@@ -140,7 +140,7 @@ def _load_legacy(file: BinaryIO, table: Table) -> Any:
     return made
 
 
-def _load_zip(file: BinaryIO, table: Table) -> Any:
+def _load_zip(file: File, table: Table) -> Any:
     storages: dict[str, Storage] = {}
     try:
         with zipfile.ZipFile(file) as archive:
@@ -162,7 +162,7 @@ def _load_zip(file: BinaryIO, table: Table) -> Any:
     return made
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
+def _read(file: File, size: int) -> bytes:
     position = file.tell()
     available = file.seek(0, io.SEEK_END) - position
     file.seek(position)
@@ -199,7 +199,11 @@ def _load_from_bytes(raw: Any) -> Any:
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
     sizes = [offset, *shape, *strides]
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in sizes):
+    if (
+        not isinstance(storage, Storage)
+        or not all(type(n) is int and n >= 0 for n in sizes)
+        or len(shape) != len(strides)
+    ):
         raise SnapshotError("has a tensor without a storage or with an odd shape: damaged.")
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 

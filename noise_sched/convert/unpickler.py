@@ -10,10 +10,11 @@ hostile file can do is be refused. Besides the names there are three guards:
     BUILD       stand-ins have no `__dict__` and take a state only where theirs has one
 """
 
+import io
 import pickle
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -52,13 +53,14 @@ class Function:
         )
 
 
+File = io.BytesIO | io.BufferedReader
 Table = Mapping[str, Any]  # "module.name" -> a Function or a Sealed class
 
 
 class Restricted(pickle.Unpickler):
     """An unpickler that knows the names of one table."""
 
-    def __init__(self, file: BinaryIO, table: Table, persistent: Callable[[Any], Any] | None):
+    def __init__(self, file: File, table: Table, persistent: Callable[[Any], Any] | None):
         super().__init__(file)
         self._table = table
         self._persistent = persistent
@@ -80,7 +82,7 @@ class Restricted(pickle.Unpickler):
         return self._persistent(pid)
 
 
-def load(file: BinaryIO, table: Table, persistent: Callable[[Any], Any] | None = None) -> Any:
+def load(file: File, table: Table, persistent: Callable[[Any], Any] | None = None) -> Any:
     """The object of the pickle that starts at the file's position, which moves behind it.
 
     Args:
@@ -103,7 +105,7 @@ def load(file: BinaryIO, table: Table, persistent: Callable[[Any], Any] | None =
         raise SnapshotError(f"is damaged or no snapshot ({brief(error)}).") from None
 
 
-def _scan(file: BinaryIO) -> None:
+def _scan(file: File) -> None:
     """Reads the opcodes alone: lengths against the file, the memo against their number."""
     count = 0
     try:
