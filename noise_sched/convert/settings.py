@@ -16,7 +16,7 @@ from noise_sched.networks.published import params_from_state_dict
 
 # Of generate.py (EDM) and generate_images.py (EDM2).
 _STEPS = {"EDMPrecond": 18, "VPPrecond": 18, "VEPrecond": 18, "iDDPMPrecond": 18, "Precond": 32}
-_PIXELS = (None, "StandardRGBEncoder")
+_PIXELS = "StandardRGBEncoder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,7 @@ def convert(loaded: dict[str, Any], steps: int | None = None, latents: bool = Fa
       ValueError: for what has no counterpart here.
     """
     made = loaded["ema"]
-    encoder = loaded.get("encoder")
-    _check_encoder(encoder.class_name if isinstance(encoder, Persistent) else None, latents)
+    _check_encoder(loaded.get("encoder"), latents)
     choices = preconditioners.choices(made, loaded.get("loss_fn"))
     network = snapshot.child(made, "unet" if made.class_name == "Precond" else "model")
     state = _arrays(made)
@@ -90,11 +89,12 @@ def _base() -> ConfigDict:
     return common.base()
 
 
-def _check_encoder(encoder: str | None, latents: bool) -> None:
-    if encoder not in _PIXELS and not latents:
+def _check_encoder(encoder: Any, latents: bool) -> None:
+    """Refuses a network of latents: EDM2's files name what turns its output into images."""
+    if isinstance(encoder, Persistent) and encoder.class_name != _PIXELS and not latents:
         raise SnapshotError(
-            f"makes latents for {encoder[:50]!r}, no images, and there is no such decoder here. "
-            "--latents converts it all the same, to be drawn from Python."
+            f"makes latents for {encoder.class_name[:50]!r}, no images, and there is no such decoder "
+            "here. --latents converts it all the same, to be drawn from Python."
         )
 
 
