@@ -197,7 +197,7 @@ def _network(config: ConfigDict) -> nn.Module:
     for field in fields:
         if field not in known:
             raise ConfigError(f"config.network.{field}: {_unknown(f'{name} field', field, known)}")
-    fields["dtype"] = _dtype(fields["dtype"])
+    fields["dtype"] = _dtype(fields.get("dtype", "float32"))
     try:
         return made(image_size=config.data.image_size, channels=config.data.channels, **fields)
     except (TypeError, ValueError) as error:

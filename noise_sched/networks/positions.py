@@ -25,10 +25,23 @@ def sinusoid(values: Float[Array, "*shape"], dim: int) -> Float[Array, "*shape {
         raise ValueError(
             f"A sinusoidal code holds sine-cosine pairs, but got dim={dim}: use an even number."
         )
-    rates = jnp.asarray(10_000.0 ** (-np.arange(0, dim, 2) / dim), jnp.float32)
+    return sines_and_cosines(values, 10_000.0 ** (-np.arange(0, dim, 2) / dim))
+
+
+def sines_and_cosines(
+    values: Float[Array, "*shape"], rates: np.ndarray, cosines_first: bool = False
+) -> Float[Array, "*shape dim"]:
+    """Sines, then cosines, of every value times every rate, in float32.
+
+    Args:
+      values: any shape.
+      rates: angle per unit of value, [dim / 2].
+      cosines_first: cosines, then sines.
+    """
     # `outer` flattens: it states the product of every value with every rate without broadcasting.
-    angles = jnp.outer(values, rates).reshape(*values.shape, dim // 2)
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    angles = jnp.outer(values, jnp.asarray(rates, jnp.float32)).reshape(*values.shape, len(rates))
+    parts = [jnp.sin(angles), jnp.cos(angles)]
+    return jnp.concatenate(parts[::-1] if cosines_first else parts, axis=-1)
 
 
 def grid_code(height: int, width: int, dim: int) -> Float[Array, "tokens {dim}"]:

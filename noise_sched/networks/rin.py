@@ -18,7 +18,6 @@ network's memory: given back at the next call (the next sampling step), they let
 stopped. This is "latent self-conditioning".
 """
 
-import difflib
 import math
 from collections.abc import Sequence
 
@@ -27,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
+from noise_sched.networks import checks
 from noise_sched.networks.layers import (
     MLP,
     Dense,
@@ -52,6 +52,8 @@ class RIN(nn.Module, kw_only=True):
       image_size: height and width of the images, or one number for both.
       channels: of the images, in and out.
       num_classes: classes that a label can name; 0 for a network without labels.
+      augment_dim: length of the augmentation label, which is mapped (without bias, from zero) and
+        added to the noise token; 0 for a network that is told no augmentation.
       patch_size: side of the square patches; divides height and width.
       num_layers: one entry per block, the number K of its compute layers. A block with K = 0 only
         reads: it has no write either.
@@ -82,6 +84,7 @@ class RIN(nn.Module, kw_only=True):
     image_size: int | Sequence[int]
     channels: int = 3
     num_classes: int
+    augment_dim: int = 0
     patch_size: int
     num_layers: Sequence[int]
     latent_slots: int
@@ -103,7 +106,7 @@ class RIN(nn.Module, kw_only=True):
 
     def __post_init__(self):
         # Configs hold lists; a module that is to be hashed (static under jit) must not.
-        self.image_size = self._height_width
+        self.image_size = checks.height_width(self.image_size)
         self.num_layers = tuple(self.num_layers)
         self.validate()
         super().__post_init__()
@@ -116,6 +119,7 @@ class RIN(nn.Module, kw_only=True):
         label: Int[Array, " batch"] | None,
         memory: Float[Array, "batch slots dim"],
         train: bool = False,
+        augment_label: Float[Array, "batch augment"] | None = None,
     ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch slots dim"]]:
         """One evaluation of the network.
 
@@ -125,6 +129,7 @@ class RIN(nn.Module, kw_only=True):
           label: class of each image, -1 for no class; None if the network has no classes.
           memory: the memory returned by an earlier call, or `initial_memory(batch)`.
           train: drop units and paths; needs a "dropout" key if either rate is positive.
+          augment_label: what was done to each image, [batch, augment_dim]; None for zeros, nothing.
 
         Returns:
           The output, as large as x, and the memory for the next call, both float32. The final tape
@@ -133,7 +138,7 @@ class RIN(nn.Module, kw_only=True):
         Raises:
           ValueError: shapes other than the module was made for, or a label too many or missing.
         """
-        self._check_inputs(x, label, memory)
+        self._check_inputs(x, label, memory, augment_label)
         batch, (height, width), p = len(x), self._grid, self.patch_size
         layer = nn.remat(TransformerLayer, static_argnums=(3,)) if self.remat else TransformerLayer
 
@@ -153,6 +158,12 @@ class RIN(nn.Module, kw_only=True):
         on_latents, on_tape = [], []
         dim = self.latent_dim if self.time_on_latent else self.tape_dim
         token = NoiseEmbedding(dim, name="noise_embedding")(noise_cond.astype(jnp.float32))
+        if self.augment_dim:
+            if augment_label is None:
+                augment_label = jnp.zeros((batch, self.augment_dim))
+            zero = nn.initializers.zeros
+            augment = Dense(dim, use_bias=False, kernel_init=zero, name="augment_embedding")
+            token = token + augment(augment_label.astype(jnp.float32))
         (on_latents if self.time_on_latent else on_tape).append(token[:, None])
         if self.num_classes:
             dim = self.latent_dim if self.cond_on_latent else self.tape_dim
@@ -222,17 +233,9 @@ class RIN(nn.Module, kw_only=True):
         """
         least = dict(channels=1, patch_size=1, latent_slots=1, latent_dim=1, latent_mlp_ratio=1)
         least |= dict(latent_heads=1, tape_dim=1, rw_heads=1, num_classes=0, tape_mlp_ratio=0)
-        for field, minimum in least.items():
-            if getattr(self, field) < minimum:
-                raise ValueError(
-                    f"{field} must be at least {minimum}, but got {getattr(self, field)}."
-                )
-        if len(self._height_width) != 2 or min(self._height_width) < 1:
-            raise ValueError(
-                f"image_size must be one positive number or (height, width), "
-                f"but got {self.image_size}."
-            )
-        height, width = self._height_width
+        least |= dict(augment_dim=0)
+        checks.check_least(self, least)
+        height, width = checks.height_width(self.image_size)
         if height % self.patch_size or width % self.patch_size:
             common = math.gcd(height, width)
             fitting = [d for d in range(1, common + 1) if common % d == 0]
@@ -261,18 +264,9 @@ class RIN(nn.Module, kw_only=True):
                 f"latent_slots={self.latent_slots} leaves no learned latent beside the appended "
                 f"noise and class tokens: use at least {appended + 1}."
             )
-        for field in ("drop_units", "drop_path"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(
-                    f"{field} is a probability in [0, 1), but got {getattr(self, field)}."
-                )
+        checks.check_rates(self, ("drop_units", "drop_path"))
         encoding = self.tape_pos_encoding
-        if encoding not in POSITION_ENCODINGS:
-            nearest = difflib.get_close_matches(encoding, POSITION_ENCODINGS, n=1, cutoff=0.0)
-            raise ValueError(
-                f"Unknown tape_pos_encoding '{encoding}': did you mean '{nearest[0]}'? "
-                f"Known are {', '.join(POSITION_ENCODINGS)}."
-            )
+        checks.check_known("tape_pos_encoding", encoding, POSITION_ENCODINGS)
         if encoding != "learned" and self.tape_dim % 4:
             raise ValueError(
                 f"tape_dim={self.tape_dim} must be a multiple of 4 for tape_pos_encoding="
@@ -280,13 +274,8 @@ class RIN(nn.Module, kw_only=True):
             )
 
     @property
-    def _height_width(self) -> tuple[int, ...]:
-        size = self.image_size
-        return (size, size) if isinstance(size, int) else tuple(size)
-
-    @property
     def _grid(self) -> tuple[int, int]:
-        height, width = self._height_width
+        height, width = checks.height_width(self.image_size)
         return height // self.patch_size, width // self.patch_size
 
     @property
@@ -305,30 +294,16 @@ class RIN(nn.Module, kw_only=True):
         return code + self.param("tape_position", nn.initializers.zeros, shape, jnp.float32)
 
     @nn.nowrap
-    def _check_inputs(self, x, label, memory) -> None:
-        expected = (*self._height_width, self.channels)
-        if x.ndim != 4 or x.shape[1:] != expected:
-            raise ValueError(
-                f"This RIN was made for images [batch, height, width, channels] = "
-                f"[batch, {', '.join(map(str, expected))}], but x has shape {list(x.shape)}: "
-                f"resize the images or change image_size and channels."
-            )
+    def _check_inputs(self, x, label, memory, augment_label) -> None:
+        checks.check_images(self, x)
         slots = (x.shape[0], self.latent_slots, self.latent_dim)
         if memory.shape != slots:
             raise ValueError(
                 f"The memory must have shape [batch, latent_slots, latent_dim] = {list(slots)}, "
                 f"but has {list(memory.shape)}: start with initial_memory({x.shape[0]})."
             )
-        if self.num_classes and label is None:
-            raise ValueError(
-                f"This RIN has {self.num_classes} classes, but label is None: pass one integer "
-                f"per image, -1 for no class."
-            )
-        if not self.num_classes and label is not None:
-            raise ValueError(
-                "This RIN has no classes (num_classes=0), but got labels: pass label=None or set "
-                "num_classes."
-            )
+        checks.check_label(self, label)
+        checks.check_augment_label(self, x, augment_label)
 
 
 def _check_heads(heads_field: str, heads: int, dim_field: str, dim: int) -> None:
