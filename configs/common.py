@@ -25,6 +25,7 @@ def base() -> ConfigDict:
                 self_conditioning=0.9,
                 clip_x0=False,
                 offset_noise=0.0,
+                uncertainty=False,  # the network learns to weigh the levels (EDM2)
             ),
             label_dropout=0.0,  # share of labels replaced by "no class"; guidance needs some
             data=dict(
@@ -63,8 +64,14 @@ def base() -> ConfigDict:
                 b2=0.999,
                 eps=1e-8,
                 clip_norm=0.0,  # 0 is no clipping, as published for LAMB
+                normalize_weights=False,  # EDM2's filters, after each update
             ),
-            ema=dict(decay=0.9999, warmup=False),
+            ema=dict(
+                decay=0.9999,
+                warmup=False,
+                stds=(),  # relative widths of power-function averages, in place of the above (EDM2)
+                snapshot_every=0,  # steps; kept for reconstructing other widths; 0 for none
+            ),
             train=dict(
                 steps=150_000,
                 batch_size=1024,
@@ -84,6 +91,7 @@ def base() -> ConfigDict:
                 guidance="none()",
                 threshold="static(bound=1.0)",
                 batch_size=64,
+                ema_std=0.0,  # which of ema.stds to draw with; 0 is the first
                 guide_workdir="",  # for autoguide(w): the workdir of the worse model
                 classes=(),  # () draws them uniformly; (3, 7) makes equal numbers of 3s and 7s
             ),

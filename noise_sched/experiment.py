@@ -25,6 +25,7 @@ from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import initial_noise, sample
 from noise_sched.diffusion.schedules import num_levels
+from noise_sched.networks.magnitude import normalize_kernel
 from noise_sched.training import learning_rate, optimizers
 
 NO_CLASS = -1  # the label of "no class"
@@ -80,8 +81,11 @@ class Experiment:
         def network(key, x, noise_cond, memory):
             return self.apply(params, x, noise_cond, label, memory, train=True, dropout_key=key)
 
+        def log_variance(noise_cond) -> Any:
+            return self.network.apply({"params": params}, noise_cond, method="log_variance")
+
         memory = self.network.initial_memory(x0.shape[0])
-        return self.objective.loss(key, network, x0, memory)
+        return self.objective.loss(key, network, x0, memory, log_variance)
 
     def apply(self, params, x, noise_cond, label, memory, *, train=False, dropout_key=None):
         """One pass of the network; the label is left out where it has no classes."""
@@ -139,6 +143,7 @@ def from_config(config: ConfigDict) -> Experiment:
     levels = _levels(config, objective)
     compatibility.check(config, objective, levels, _build(config, "sample.guidance", "guidance"))
     _check_memory(config, network)
+    _check_magnitudes(config, network)
     return Experiment(config, network, objective, optimizer, schedule, levels)
 
 
@@ -180,6 +185,7 @@ def _objective(config: ConfigDict) -> Objective:
             self_conditioning=rate,
             clip_x0=config.loss.clip_x0,
             offset_noise=config.loss.offset_noise,
+            uncertainty=config.loss.uncertainty,
         )
     except ConfigError:
         raise
@@ -231,6 +237,7 @@ def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.Gradie
         options["clip_norm"] = clip_norm
     if name == "adam":
         options.pop("weight_decay")
+    normalize = options.pop("normalize_weights")
     try:
         schedule = learning_rate.warmup_and_decay(
             options.pop("learning_rate"),
@@ -239,7 +246,10 @@ def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.Gradie
             warmup_steps=options.pop("warmup_steps"),
             end_factor=options.pop("end_factor"),
         )
-        return schedule, made[name](schedule, **options)
+        optimizer = made[name](schedule, **options)
+        if normalize:
+            optimizer = optimizers.normalize_weights(optimizer, normalize_kernel)
+        return schedule, optimizer
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.optimizer: {error}") from None
 
@@ -266,6 +276,21 @@ def _check_memory(config: ConfigDict, network: nn.Module) -> None:
         raise ConfigError(
             f"config.loss.self_conditioning={config.loss.self_conditioning}, but "
             f"{config.network.name} keeps no memory from one pass to the next. Set it to 0."
+        )
+
+
+def _check_magnitudes(config: ConfigDict, network: nn.Module) -> None:
+    """What only some networks are made for."""
+    name = config.network.name
+    if config.loss.uncertainty and not hasattr(network, "log_variance"):
+        raise ConfigError(
+            f"config.loss.uncertainty=True, but {name} does not say how uncertain it is: set it to False, "
+            "or use config.network.name='EDM2'."
+        )
+    if config.optimizer.normalize_weights and not getattr(network, "magnitude_preserving", False):
+        raise ConfigError(
+            f"config.optimizer.normalize_weights=True would change what {name} computes, as it is not "
+            "made of magnitude-preserving layers: set it to False, or use config.network.name='EDM2'."
         )
 
 

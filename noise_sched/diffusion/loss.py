@@ -17,6 +17,13 @@ images too dark or bright; it is here to be compared with zero terminal SNR.
 Latent self-conditioning (Jabri et al. 2022, arXiv 2212.11972, section 3.2): a first pass with empty
 memory and the same x_t gives the memory of the second; no gradient flows through it, and each example
 keeps it with probability `rate`, by masking.
+
+Uncertainty (Karras et al. 2024, arXiv 2312.02696, eq. 21): the network also learns u(level), the logarithm
+of the weighted error to be expected at a level, and each level is weighed by its inverse,
+
+    (2)  loss = mean over the batch of  e / exp(u) + u,      e = weight(level) * mean |target - output|^2
+
+which is least at u = ln E[e | level]: there every level has the same part in the gradient.
 """
 
 import dataclasses
@@ -40,11 +47,14 @@ TrainNetwork: TypeAlias = Callable[
     [Any, Images, Float[Array, "batch"], Memory], tuple[Images, Memory]
 ]
 
+# u of equation (2): the network's condition -> one number per example.
+LogVariance: TypeAlias = Callable[[Float[Array, "batch"]], Float[Array, "batch"]]
+
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Everything that defines the loss (1).
+    """Everything that defines the loss (1) or (2).
 
     Attributes:
       schedule: the training schedule, t -> logSNR.
@@ -57,6 +67,7 @@ class Objective:
       clip_x0: clip the predicted x0 to [-1, 1] in the loss, as the reference does when the loss is in
         x0 or the network predicts x0. Outside the range it has no gradient, hence off by default.
       offset_noise: how far each channel's noise is shifted, 0 for not; Lin et al. compare 0.1.
+      uncertainty: weigh the levels by what the network makes of their error, equation (2).
 
     Raises:
       ValueError: where two of them have different ideas of sigma_data.
@@ -70,6 +81,7 @@ class Objective:
     self_conditioning: float = dataclasses.field(default=0.0, metadata={"static": True})
     clip_x0: bool = dataclasses.field(default=False, metadata={"static": True})
     offset_noise: float = dataclasses.field(default=0.0, metadata={"static": True})
+    uncertainty: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self):
         require(
@@ -83,7 +95,12 @@ class Objective:
         )
 
     def loss(
-        self, key: Key[Array, ""], network: TrainNetwork, x0: Images, memory: Memory
+        self,
+        key: Key[Array, ""],
+        network: TrainNetwork,
+        x0: Images,
+        memory: Memory,
+        log_variance: LogVariance | None = None,
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The loss of one batch.
 
@@ -92,9 +109,11 @@ class Objective:
           network: (dropout key, x, noise_cond, memory) -> (out, memory).
           x0: images in [-1, 1], [batch, ...].
           memory: the network's empty memory.
+          log_variance: u of equation (2), from the network's condition; needed with `uncertainty` only.
 
         Returns:
-          The scalar loss and the metrics {"mse": the unweighted error}.
+          The scalar loss and the metrics {"mse": the unweighted error}, with `uncertainty` also
+          {"log_variance": the mean of u}.
         """
         t_key, eps_key, memory_key, first_key, key = jax.random.split(key, 5)
         t = jax.random.uniform(t_key, x0.shape[:1], x0.dtype, minval=jnp.finfo(x0.dtype).eps / 2)
@@ -109,8 +128,13 @@ class Objective:
         out, _ = self.preconditioner.output(lambda *args: network(key, *args), x, level, memory)
 
         errors = self.errors(level, x, out, x0, eps)
-        loss = jnp.mean(self.weight(level, self.space, rate) * errors)
-        return loss, {"mse": jnp.mean(errors)}
+        values, metrics = self.weight(level, self.space, rate) * errors, {"mse": jnp.mean(errors)}
+        if self.uncertainty:
+            if log_variance is None:
+                raise ValueError("uncertainty needs the network's log_variance.")
+            u = log_variance(self.preconditioner.conditioning(level))
+            values, metrics["log_variance"] = values * jnp.exp(-u) + u, jnp.mean(u)
+        return jnp.mean(values), metrics
 
     def _noise(self, key: Key[Array, ""], x0: Images) -> Images:
         eps = jax.random.normal(key, x0.shape, x0.dtype)

@@ -143,6 +143,40 @@ def adam(
     return _clipped(optax.adam(learning_rate, b1=b1, b2=b2, eps=eps), clip_norm)
 
 
+def normalize_weights(
+    optimizer: optax.GradientTransformation,
+    normalize: Callable[[jax.Array], jax.Array],
+    *,
+    include: str = KERNEL,
+) -> optax.GradientTransformation:
+    """Forced weight normalization (arXiv 2312.02696, eq. 66): after each update, w ← normalize(w).
+
+    For layers that count only the direction of a filter. Its gradient is orthogonal to it, so that
+    plain updates make it grow, and its relative change per step shrink, at a rate nobody chose.
+    Published is the normalization at the start of the next step; here it is part of the update, so
+    that the moving average too is of normalized filters.
+
+    Args:
+      optimizer: what makes the update.
+      normalize: from an array of filters to normalized ones, the network's own.
+      include: a regex; the parameters whose path it matches are normalized.
+
+    Returns:
+      An optax transformation whose update needs the parameters.
+    """
+    chosen = matching(include)
+
+    def update(updates, state, params=None):
+        updates, state = optimizer.update(updates, state, params)
+
+        def normalized(chosen, update, param):
+            return normalize(param + update) - param if chosen else update
+
+        return jax.tree.map(normalized, chosen(params), updates, params), state
+
+    return optax.GradientTransformation(optimizer.init, update)
+
+
 def _clipped(
     optimizer: optax.GradientTransformation, clip_norm: float | None
 ) -> optax.GradientTransformation:

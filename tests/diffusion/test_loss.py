@@ -125,3 +125,50 @@ def test_the_same_weighted_loss_in_two_spaces():
             for rest in (dict(space="edm()"), dict(space="x0()", weight="edm()"))
         ]
         np.testing.assert_allclose(losses[0], losses[1], rtol=1e-9)
+
+
+# ---- uncertainty
+
+
+def uncertain(u, weight="edm()", **options):
+    """The loss of a network that is always zero, where the log-variance is u everywhere."""
+    made = objective(
+        schedule="lognormal()",
+        parametrization="edm()",
+        space="edm()",
+        weight=weight,
+        **options,
+    )
+    x0 = jax.random.normal(jax.random.key(0), (64, 4, 4, 3))
+    zero = lambda key, x, noise_cond, memory: (jnp.zeros_like(x), memory)
+    return made.loss(jax.random.key(1), zero, x0, (), lambda c: jnp.full_like(c, u))
+
+
+def test_the_best_log_variance_is_that_of_the_weighted_error():
+    """At a constant error e the loss is e / exp(u) + u: least, and 1 + ln e, where u = ln e."""
+    error = uncertain(0.0)[0]  # without uncertainty, or with u = 0, the weighted error itself
+    loss = lambda u: uncertain(u, uncertainty=True)[0]
+    best = jnp.log(error)
+    np.testing.assert_allclose(loss(best), 1 + best, rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(loss)(best), 0.0, atol=1e-5)
+    np.testing.assert_allclose(loss(0.0), error, rtol=1e-6)
+    assert loss(best + 0.1) > loss(best) < loss(best - 0.1)
+
+
+def test_the_log_variance_is_told_what_the_network_is_told():
+    told = []
+
+    def spy(key, x, noise_cond, memory):
+        told.append(noise_cond)
+        return x, memory
+
+    made = objective(uncertainty=True)
+    x0 = jnp.zeros((8, 2, 2, 1))
+    _, metrics = made.loss(jax.random.key(0), spy, x0, (), lambda c: told.append(c) or 2.0 * c)
+    np.testing.assert_array_equal(*told)
+    np.testing.assert_allclose(metrics["log_variance"], 2.0 * jnp.mean(told[0]), rtol=1e-6)
+
+
+def test_uncertainty_without_a_log_variance_is_refused():
+    with pytest.raises(ValueError, match="uncertainty needs the network's log_variance"):
+        objective(uncertainty=True).loss(jax.random.key(0), network, jnp.zeros((2, 4, 4, 1)), ())

@@ -130,3 +130,47 @@ def test_clipping_to_a_global_norm(make):
         np.testing.assert_allclose(a, b, rtol=1e-5)
     with pytest.raises(ValueError, match="clip_norm must be above 0"):
         make(0.1, clip_norm=0.0)
+
+
+# ---- forced weight normalization
+
+
+def unit_filters(kernel):
+    """Each output filter (all axes but the last) divided by its root mean square."""
+    axes = tuple(range(kernel.ndim - 1))
+    return kernel / jnp.sqrt(jnp.mean(kernel**2, axes, keepdims=True))
+
+
+def test_filters_are_normalized_after_each_update():
+    params = {"conv": {"kernel": normal(0, 3, 3, 4, 5)}, "gain": jnp.float32(0.5)}
+    grads = jax.tree.map(jnp.cos, params)
+    plain = optimizers.adam(0.3)
+    forced = optimizers.normalize_weights(plain, unit_filters)
+    expected = optax.apply_updates(params, one_update(plain, params, grads))
+    got = optax.apply_updates(params, one_update(forced, params, grads))
+    np.testing.assert_allclose(
+        got["conv"]["kernel"], unit_filters(expected["conv"]["kernel"]), atol=1e-6
+    )
+    np.testing.assert_array_equal(got["gain"], expected["gain"])
+    np.testing.assert_allclose(jnp.mean(got["conv"]["kernel"] ** 2, (0, 1, 2)), 1.0, rtol=1e-5)
+
+
+def test_normalized_filters_turn_by_the_same_angle_at_every_step():
+    """Steps across a filter lengthen it, so that later ones turn it less, unless it is normalized."""
+
+    def angles(optimizer):
+        params, turned = {"kernel": jnp.asarray([[1.0], [-1.0]])}, []
+        for _ in range(20):
+            old = params["kernel"]
+            across = jnp.flip(old) * jnp.asarray([[1.0], [-1.0]]) / jnp.linalg.norm(old)
+            updates, _ = optimizer.update({"kernel": across}, optimizer.init(params), params)
+            params = optax.apply_updates(params, updates)
+            new = params["kernel"]
+            cosine = jnp.sum(old * new) / jnp.linalg.norm(old) / jnp.linalg.norm(new)
+            turned.append(float(jnp.arccos(cosine)))
+        return turned
+
+    plain = angles(optax.sgd(0.5))
+    forced = angles(optimizers.normalize_weights(optax.sgd(0.5), unit_filters))
+    np.testing.assert_allclose(forced, np.arctan(0.5 / np.sqrt(2)), rtol=1e-4)
+    assert plain[-1] < 0.6 * plain[0]
