@@ -52,7 +52,8 @@ def convert(loaded: dict[str, Any], steps: int | None = None, latents: bool = Fa
     state = _arrays(made)
     config = _base()
     config.update(process="ve()", **choices.top)
-    config.loss.update(self_conditioning=0.0, **choices.loss)
+    learns_uncertainty = network.class_name == "UNet"  # EDM2's
+    config.loss.update(self_conditioning=0.0, uncertainty=learns_uncertainty, **choices.loss)
     config.data.update(
         name="unknown",
         image_size=preconditioners.number(made, "img_resolution"),

@@ -8,6 +8,7 @@ arrays are pickled, in the way of NVlabs' `persistence`.
 """
 
 import contextlib
+import dataclasses
 import pathlib
 import pickle
 import sys
@@ -82,70 +83,80 @@ def made(name, base=object, /, *, attributes=(), **kwargs):
     return built
 
 
-def module(name, arrays, *, children=None, attributes=(), **kwargs):
-    """A torch module from arrays by name; `children` says of which class those of a path are."""
-    import torch
+@dataclasses.dataclass
+class Tree:
+    """A module: what `persistence` pickles of it. No class: a torch.nn.ModuleDict."""
 
-    built = made(name, torch.nn.Module, attributes=attributes, **kwargs)
-    groups = {}
+    class_name: str | None
+    arrays: dict
+    children: dict
+    attributes: dict = dataclasses.field(default_factory=dict)
+    kwargs: dict = dataclasses.field(default_factory=dict)
+
+
+def grow(class_name, arrays, attributes=None, kwargs=None):
+    """The tree of modules of arrays by their published names."""
+    own, groups = {}, {}
     for key, value in arrays.items():
         first, _, rest = key.partition(".")
         if rest:
             groups.setdefault(first, {})[rest] = value
-        elif first in BUFFERS:
-            built.register_buffer(first, torch.as_tensor(value))
+        else:
+            own[first] = value
+    children = {}
+    for first, inner in groups.items():
+        block = "_" in first and first[0].isdigit() and any("." in key for key in inner)
+        kind = None if first in ("enc", "dec") else "UNetBlock" if block else "Conv2d"
+        # NumPy's numbers are among the attributes of the published files.
+        children[first] = grow(kind, inner, {"skip_scale": np.sqrt(0.5)} if block else {})
+    return Tree(class_name, own, children, attributes or {}, kwargs or {})
+
+
+def as_torch(tree):
+    """The torch module of a tree."""
+    import torch
+
+    children = {name: as_torch(child) for name, child in tree.children.items()}
+    if tree.class_name is None:
+        return torch.nn.ModuleDict(children)
+    built = made(tree.class_name, torch.nn.Module, attributes=tree.attributes, **tree.kwargs)
+    for name, value in tree.arrays.items():
+        if name in BUFFERS:
+            built.register_buffer(name, torch.as_tensor(value))
         else:
             parameter = torch.nn.Parameter(torch.as_tensor(value), requires_grad=False)
-            built.register_parameter(first, parameter)
-    for first, inner in groups.items():
-        built.add_module(first, _child(first, inner, children or {}))
+            built.register_parameter(name, parameter)
+    for name, child in children.items():
+        built.add_module(name, child)
     return built
 
 
-def _child(name, arrays, children):
-    import torch
-
-    if name in children:
-        return children[name](arrays)
-    if name in ("enc", "dec"):
-        keys = dict.fromkeys(key.partition(".")[0] for key in arrays)
-        blocks = torch.nn.ModuleDict()
-        for key in keys:
-            inner = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(key + ".")}
-            # NumPy's numbers are among the attributes of the published files.
-            blocks[key] = module("UNetBlock", inner, attributes={"skip_scale": np.sqrt(0.5)})
-        return blocks
-    return module("Conv2d", arrays, attributes={"up": False}, bias=True)
-
-
-def precond(name, network, arrays, *, image_size, channels, classes, attributes, kwargs, inner):
-    """A preconditioned network.
+def precond(name, network, arrays, *, image_size, channels, classes, attributes, kwargs):
+    """The tree of a preconditioned network.
 
     Args:
       name: its class.
-      network: the U-Net's class.
+      network: the U-Net's class; EDM2's is UNet.
       arrays: by their names in the whole, "model.enc...".
       attributes: what the constructor stores besides the sizes.
       kwargs: the U-Net's arguments.
-      inner: the U-Net's name, "model" or "unet".
     """
     sizes = dict(img_resolution=image_size, img_channels=channels, label_dim=classes)
-    if inner == "model":
-        told = dict(img_resolution=image_size, in_channels=channels, out_channels=channels)
-        told |= dict(label_dim=classes)
-    else:
-        told = dict(sizes)
-    children = {inner: lambda own: module(network, own, **told, **kwargs)}
+    inner, told = "unet", sizes
+    if network != "UNet":
+        inner, told = "model", dict(img_resolution=image_size, label_dim=classes)
+        told |= dict(in_channels=channels, out_channels=channels)
     stored = {**sizes, "use_fp16": False, **attributes}
-    return module(
-        name, arrays, children=children, attributes=stored, model_type=network, **sizes, **kwargs
-    )
+    tree = grow(name, arrays, stored, {"model_type": network, **sizes, **kwargs})
+    tree.children[inner].class_name = network
+    tree.children[inner].kwargs = {**told, **kwargs}
+    return tree
 
 
-def edm_snapshot(network):
+def edm_snapshot(tree):
     """The dict that EDM's training pickles."""
     return dict(
-        ema=network,
+        ema=as_torch(tree),
         loss_fn=made("EDMLoss", attributes=dict(P_mean=-1.1, P_std=1.3, sigma_data=0.5)),
         augment_pipe=made("AugmentPipe", attributes=dict(p=0.12, xflip=1e8), p=0.12),
         dataset_kwargs=dict(class_name="training.dataset.ImageFolderDataset", path="images.zip"),
@@ -198,8 +209,71 @@ def tiny_arrays(rng, width=TINY["model_channels"], channels=3, classes=4):
     }
 
 
+def edm2_arrays(rng, width=4, mults=(1, 2), size=8, channels=3, classes=4):
+    """Random weights of a small EDM2 with one block per level and attention at 4 pixels."""
+    widths, emb = [width * mult for mult in mults], width * max(mults)
+    shapes = {"unet.out_gain": (), "unet.emb_fourier.freqs": (width,)}
+    shapes |= {"unet.emb_fourier.phases": (width,), "unet.emb_noise.weight": (emb, width)}
+    shapes |= {"unet.emb_label.weight": (emb, classes)}
+
+    def block(name, features, out, decoder=False, attends=False):
+        name = f"unet.{name}"
+        shapes[f"{name}.emb_gain"] = ()
+        shapes[f"{name}.conv_res0.weight"] = (out, features if decoder else out, 3, 3)
+        shapes[f"{name}.emb_linear.weight"] = (out, emb)
+        shapes[f"{name}.conv_res1.weight"] = (out, out, 3, 3)
+        if features != out:
+            shapes[f"{name}.conv_skip.weight"] = (out, features, 1, 1)
+        if attends:
+            shapes[f"{name}.attn_qkv.weight"] = (3 * out, out, 1, 1)
+            shapes[f"{name}.attn_proj.weight"] = (out, out, 1, 1)
+
+    names = [f"{size >> level}x{size >> level}" for level in range(len(widths))]
+    (big, small), (few, many) = names, widths
+    shapes[f"unet.enc.{big}_conv.weight"] = (few, channels + 1, 3, 3)
+    block(f"enc.{big}_block0", few, few)
+    block(f"enc.{small}_down", few, few)
+    block(f"enc.{small}_block0", few, many, attends=True)
+    block(f"dec.{small}_in0", many, many, True, True)
+    block(f"dec.{small}_in1", many, many, True)
+    block(f"dec.{small}_block0", many + many, many, True, True)
+    block(f"dec.{small}_block1", many + few, many, True, True)
+    block(f"dec.{big}_up", many, many, True)
+    block(f"dec.{big}_block0", many + few, few, True)
+    block(f"dec.{big}_block1", few + few, few, True)
+    shapes["unet.out_conv.weight"] = (channels, few, 3, 3)
+    shapes |= {"logvar_fourier.freqs": (128,), "logvar_fourier.phases": (128,)}
+    shapes["logvar_linear.weight"] = (1, 128)
+    return {n: np.asarray(rng.standard_normal(shape), "f2") for n, shape in shapes.items()}
+
+
+def edm2():
+    """The tree of a small EDM2."""
+    kwargs = dict(model_channels=4, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4])
+    return precond(
+        "Precond",
+        "UNet",
+        edm2_arrays(np.random.default_rng(0)),
+        image_size=8,
+        channels=3,
+        classes=4,
+        attributes=dict(sigma_data=0.5),
+        kwargs=kwargs | dict(channels_per_head=4, dropout=0.0),
+    )
+
+
+def edm2_snapshot(tree):
+    """The dict that EDM2's training pickles."""
+    return EasyDict(
+        encoder=made("StandardRGBEncoder"),
+        dataset_kwargs=EasyDict(class_name="training.dataset.ImageFolderDataset"),
+        loss_fn=made("EDM2Loss", attributes=dict(P_mean=-0.4, P_std=1.0, sigma_data=0.5)),
+        ema=as_torch(tree),
+    )
+
+
 def tiny(name="EDMPrecond", attributes=None):
-    """A preconditioned TINY."""
+    """The tree of a preconditioned TINY."""
     limits = dict(sigma_min=0, sigma_max=float("inf"), sigma_data=0.5)
     return precond(
         name,
@@ -210,13 +284,13 @@ def tiny(name="EDMPrecond", attributes=None):
         classes=4,
         attributes=limits if attributes is None else attributes,
         kwargs=TINY,
-        inner="model",
     )
 
 
 if __name__ == "__main__":
     target = pathlib.Path(sys.argv[1])
-    net = tiny()
-    dump(edm_snapshot(net), target)
-    saved = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    made_snapshot = edm_snapshot(tiny())
+    dump(made_snapshot, target)
+    state = made_snapshot["ema"].state_dict()
+    saved = {name: tensor.numpy() for name, tensor in state.items()}
     np.savez_compressed(target.with_suffix(".npz"), **saved)

@@ -50,8 +50,8 @@ def test_positional_arguments_go_by_name():
 
 def test_the_committed_file_is_what_the_script_makes(tmp_path):
     pytest.importorskip("torch")
-    net = make_snapshot.tiny()
-    make_snapshot.dump(make_snapshot.edm_snapshot(net), tmp_path / "new.pkl")
+    made = make_snapshot.edm_snapshot(make_snapshot.tiny())
+    make_snapshot.dump(made, tmp_path / "new.pkl")
     again = arrays_of(tmp_path / "new.pkl")
     assert list(again) == list(ARRAYS)
     for name, expected in ARRAYS.items():
@@ -73,7 +73,10 @@ def all_kinds(torch):
     net.register_buffer("part", whole[1:, ::2, 1:4])
     net.register_buffer("turned", whole.permute(2, 0, 1))
     net.add_module(
-        "list", torch.nn.ModuleList([make_snapshot.module("Linear", {"w": base.numpy()})])
+        "list",
+        torch.nn.ModuleList(
+            [make_snapshot.as_torch(make_snapshot.grow("Linear", {"w": base.numpy()}))]
+        ),
     )
     return net
 
