@@ -64,7 +64,7 @@ def all_kinds(torch):
     kinds = "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split()
     base = torch.arange(24).reshape(4, 6)
     for kind in kinds:
-        net.register_buffer(kind, base.to(getattr(torch, kind)))
+        net.register_buffer(f"of_{kind}", base.to(getattr(torch, kind)))
     net.register_buffer("nothing", None)
     net.register_parameter("scalar", torch.nn.Parameter(torch.tensor(0.5)))
     net.register_parameter("empty", torch.nn.Parameter(torch.zeros(0, 3)))
