@@ -35,6 +35,7 @@ def run(
     loaded = snapshot.read(source)
     try:
         converted = settings.convert(loaded, steps, latents)
+        del loaded  # as large as the network
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     writing.write(converted, folder)

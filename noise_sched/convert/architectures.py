@@ -135,7 +135,7 @@ def fields(network: Persistent, state: Mapping[str, np.ndarray]) -> dict[str, An
         allowed = known.fixed.get(key)
         if (allowed is None and key not in known.defaults) or (allowed and value not in allowed):
             raise SnapshotError(
-                f"has a {network.class_name} with {str(key)[:50]}={str(value)[:50]}, which "
+                f"has a {network.class_name} with {ascii(key)[1:-1][:50]}={ascii(value)[:50]}, which "
                 f"{known.name} here does not have."
             )
     chosen = dict(known.defaults) | {k: v for k, v in settings.items() if k in known.defaults}
@@ -168,7 +168,7 @@ def _without_noise_width(settings: dict[str, Any]) -> dict[str, Any]:
     embedding = rest.get("embedding_type", "positional")
     if width != (2 if embedding == "fourier" else 1):
         raise SnapshotError(
-            f"has a SongUNet with channel_mult_noise={str(width)[:50]} and embedding_type="
-            f"{str(embedding)[:50]}, which is neither DDPM++ nor NCSN++."
+            f"has a SongUNet with channel_mult_noise={ascii(width)[:50]} and embedding_type="
+            f"{ascii(embedding)[:50]}, which is neither DDPM++ nor NCSN++."
         )
     return rest

@@ -61,7 +61,7 @@ def number(made: Persistent, name: str, default: float | None = None) -> Any:
     value = made.state.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise SnapshotError(
-            f"has a {made.class_name[:50]!r} whose {name} is {str(value)[:50]}, not a number of "
+            f"has a {made.class_name[:50]!r} whose {name} is {ascii(value)[:50]}, not a number of "
             "usual size: damaged."
         )
     return value

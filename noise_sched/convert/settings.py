@@ -8,14 +8,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from noise_sched import experiment
+from noise_sched.compatibility import ConfigError
 from noise_sched.convert import architectures, preconditioners, snapshot
 from noise_sched.convert.snapshot import Persistent
-from noise_sched.convert.unpickler import SnapshotError
+from noise_sched.convert.unpickler import SnapshotError, brief
 from noise_sched.experiment import Experiment
 from noise_sched.networks.published import params_from_state_dict
 
 # Of generate.py (EDM) and generate_images.py (EDM2).
 _STEPS = {"EDMPrecond": 18, "VPPrecond": 18, "VEPrecond": 18, "iDDPMPrecond": 18, "Precond": 32}
+Shapes = dict[str, tuple[int, ...]]
 _PIXELS = "StandardRGBEncoder"
 
 
@@ -70,9 +72,8 @@ def convert(loaded: dict[str, Any], steps: int | None = None, latents: bool = Fa
         threshold="none()",
         **choices.sample,
     )
-    built = experiment.from_config(config)
     params = params_from_state_dict(state)
-    _check_same_arrays(built, params)
+    built = _build(config, params)
     classes = f", {fields['num_classes']} classes" if fields["num_classes"] else ""
     size = f"{config.data.image_size}x{config.data.image_size}x{config.data.channels}"
     return Converted(built, params, f"{made.class_name} of {fields['name']}, {size}{classes}")
@@ -117,21 +118,33 @@ def _is_last(name: str) -> bool:
     return name.split(".")[-2] == "out_conv" or name.split(".")[-2].endswith("_aux_conv")
 
 
-def _check_same_arrays(built: Experiment, params: Any) -> None:
+def _build(config: ConfigDict, params: Any) -> Experiment:
+    """The experiment, whose network has just these parameters."""
+    try:
+        built = experiment.from_config(config)
+        expected = _shapes(jax.eval_shape(built.init_params, jax.random.key(0)))
+    except ConfigError:
+        raise
+    # Sizes from a file may be anything, and from the inside of a network any error may come.
+    except Exception as error:
+        raise SnapshotError(f"has settings that make no network ({brief(error)}).") from None
+    _check_same_arrays(config.network.name, expected, _shapes(params))
+    return built
+
+
+def _check_same_arrays(name: str, expected: Shapes, found: Shapes) -> None:
     """Refuses parameters other than the network's."""
-    expected = _shapes(jax.eval_shape(built.init_params, jax.random.key(0)))
-    found = _shapes(params)
     differing = sorted(p for p in expected.keys() | found.keys() if expected.get(p) != found.get(p))
     if differing:
         path = differing[0]
         raise SnapshotError(
-            f"has other arrays than {built.config.network.name} with the snapshot's own settings: "
+            f"has other arrays than {name} with the snapshot's own settings: "
             f"{len(differing)} differ, such as {path}: {found.get(path, 'absent')} there, "
             f"{expected.get(path, 'absent')} expected."
         )
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: Any) -> Shapes:
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

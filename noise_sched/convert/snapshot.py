@@ -113,7 +113,7 @@ def _load(file: File) -> Any:
 def _kind(made: Any) -> str:
     if isinstance(made, dict):
         return "a dict of " + (
-            ", ".join(sorted(str(key)[:30] for key in list(made)[:8])) or "nothing"
+            ", ".join(sorted(ascii(key)[:30] for key in list(made)[:8])) or "nothing"
         )
     return (
         f"a {made.class_name[:50]}" if isinstance(made, Persistent) else f"a {type(made).__name__}"

@@ -94,10 +94,13 @@ class Tensor:
         flat = np.frombuffer(self.storage.raw, self.storage.dtype)
         if len(flat) != self.storage.length:
             raise SnapshotError(f"has {len(flat)} of a storage's {self.storage.length}: truncated.")
-        step = flat.itemsize
-        return np.lib.stride_tricks.as_strided(
-            flat[self.offset :], self.shape, [s * step for s in self.strides], writeable=False
-        )
+        steps = [stride * flat.itemsize for stride in self.strides]
+        try:
+            view = np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
+        except (ValueError, OverflowError) as error:  # too many axes; strides of an empty tensor
+            raise SnapshotError(f"has an odd tensor: damaged ({unpickler.brief(error)}).") from None
+        view.flags.writeable = False
+        return view
 
 
 def load_stream(file: File, table: Table) -> Any:

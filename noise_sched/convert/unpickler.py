@@ -124,8 +124,8 @@ def _scan(file: File) -> None:
 
 
 def brief(error: Exception) -> str:
-    """One line of an error; its text may come from the file."""
-    text = " ".join(str(error).split())
+    """One line of an error; its text may come from the file, so only its plain characters."""
+    text = ascii(" ".join(str(error).split()))[1:-1]
     return f"{type(error).__name__}: {text[:150]}" if text else type(error).__name__
 
 

@@ -5,6 +5,7 @@ the optimizer has seen nothing.
 """
 
 import pathlib
+import tempfile
 
 import jax
 
@@ -29,7 +30,7 @@ def check_unused(folder: pathlib.Path) -> None:
 
 
 def write(converted: Converted, folder: pathlib.Path) -> None:
-    """Writes config and checkpoint into a new or empty folder.
+    """Writes config and checkpoint into a new or empty folder: all of it, or nothing.
 
     Raises:
       ValueError: if it is not empty.
@@ -39,6 +40,13 @@ def write(converted: Converted, folder: pathlib.Path) -> None:
     built = converted.experiment
     key = jax.random.key(built.config.seed)
     state = TrainState.create(converted.params, built.optimizer, key)
-    workdir.claim(folder, built.config)
-    with Checkpoints(workdir.checkpoints(folder)) as checkpoints:
-        checkpoints.save(0, state)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A checkpoint can be moved; a folder that is not there yet takes its name in one step.
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=f"{folder.name}.partial-"
+    ) as partial:
+        made = pathlib.Path(partial) / folder.name
+        workdir.claim(made, built.config)
+        with Checkpoints(workdir.checkpoints(made)) as checkpoints:
+            checkpoints.save(0, state)
+        made.rename(folder)

@@ -201,14 +201,18 @@ MISTAKES = {
         dict(name="TenPrecond"),
         "has a 'TenPrecond' under 'ema'; known are",
     ),
-    "another choice": (dict(decoder_type="skip"), "a SongUNet with decoder_type=skip"),
+    "another choice": (dict(decoder_type="skip"), "a SongUNet with decoder_type='skip'"),
     "an unknown argument": (dict(heads=3), "a SongUNet with heads=3"),
     "neither of the two": (dict(channel_mult_noise=2), "neither DDPM.. nor NCSN"),
     "another size": (dict(model_channels=16), "other arrays than DDPMpp .* differ, such as"),
     "more blocks than arrays": (dict(num_blocks=10**9), "more blocks than arrays"),
     "blocks in text": (dict(num_blocks="many"), "more blocks than arrays"),
+    "a huge size": (dict(model_channels=10**30), "make no network|model_channels"),
+    "no size": (dict(model_channels=0), "make no network|model_channels"),
+    "a fraction of a channel": (dict(model_channels=8.5), "make no network|model_channels"),
+    "text that writes to the terminal": (dict(decoder_type="\x1b[2J"), r"=.\\x1b\[2J"),
     "nested settings": (dict(channel_mult=[[1]]), "a setting that is a list"),
-    "no number": (dict(attributes=dict(sigma_data="a")), "whose sigma_data is a"),
+    "no number": (dict(attributes=dict(sigma_data="a")), "whose sigma_data is 'a'"),
     "a huge table": (
         dict(name="iDDPMPrecond", attributes=COLUMNS["iDDPMPrecond"][0] | dict(M=10**12)),
         "whose M is 1000000000000",
@@ -219,7 +223,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("changes", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_what_has_no_counterpart_is_refused(changes, message):
-    with pytest.raises(SnapshotError, match=message):
+    with pytest.raises((SnapshotError, compatibility.ConfigError), match=message):
         settings.convert(as_read(**changes))
 
 
@@ -245,6 +249,16 @@ def test_a_used_folder_is_left_as_it_is(converted, tmp_path):
     (tmp_path / "file").write_text("a")
     with pytest.raises(ValueError, match="is a file"):
         command.run(TINY, tmp_path / "file")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        command.run(TINY, tmp_path / "workdir")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mistake", ["truncated", "foreign", "missing", "folder"])
