@@ -116,6 +116,30 @@ def test_unknown_network_field_names_the_nearest():
         experiment.from_config(config)
 
 
+@pytest.mark.parametrize("name", ["ADM", "DDPMpp", "NCSNpp", "UNetSmall"])
+def test_u_nets_go_with_any_recipe(name):
+    """The same config with another network: from shapes alone, through loss and sampler."""
+    config = digits.get_config("tiny")
+    config.loss.self_conditioning = 0.0
+    sizes = dict(model_channels=32, channel_mult=(1, 2), num_blocks=1, attention_resolutions=[2])
+    config.network = dict(name=name, num_classes=10, augment_dim=9, dtype="bfloat16", **sizes)
+    built = experiment.from_config(config)
+    params = jax.eval_shape(built.init_params, jax.random.key(0))
+    batch = {"image": jnp.zeros((2, *built.image_shape)), "label": jnp.zeros(2, jnp.int32)}
+    loss, _ = jax.eval_shape(built.loss, params, jax.random.key(0), batch)
+    assert loss.shape == () and loss.dtype == jnp.float32
+    keys = jax.random.split(jax.random.key(0), 2)
+    images = jax.eval_shape(built.sampler(), params, keys, batch["label"])
+    assert images.shape == batch["image"].shape
+
+
+def test_u_net_fields_are_checked():
+    config = digits.get_config("tiny")
+    config.network = dict(name="UNetSmall", num_classes=10, attention_resolutions=(16,))
+    with pytest.raises(ConfigError, match="UNetSmall.*no level has the height 16"):
+        experiment.from_config(config)
+
+
 def test_memory_is_needed_for_self_conditioning(monkeypatch):
     monkeypatch.setattr(experiment.networks.RIN, "initial_memory", lambda self, batch: ())
     with pytest.raises(ConfigError, match="keeps no memory"):

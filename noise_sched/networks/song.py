@@ -20,6 +20,7 @@ where A has no bias: a = 0 says nothing, which is what sampling does. Blocks add
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import numpy as np
@@ -39,17 +40,6 @@ FOURIER_SCALE = 16.0  # standard deviation of the random frequencies
 def _glorot(weight: float) -> Initial:
     """Glorot-uniform times `weight`, zero bias."""
     return Initial(nn.initializers.variance_scaling(weight**2, "fan_avg", "uniform"))
-
-
-STYLE = Style(
-    initial=_glorot(1.0),
-    initial_qkv=_glorot(math.sqrt(0.2)),
-    initial_last=_glorot(1e-5),
-    scale_shift=False,
-    residual_scale=math.sqrt(0.5),
-    epsilon=1e-6,
-    project_resampled=True,
-)
 
 
 class DDPMpp(UNet, kw_only=True):
@@ -73,6 +63,16 @@ class DDPMpp(UNet, kw_only=True):
     resample_filter: Sequence[int] = (1, 1)
     frequencies: Sequence[float] = ()
 
+    STYLE: ClassVar[Style] = Style(
+        initial=_glorot(1.0),
+        initial_qkv=_glorot(math.sqrt(0.2)),
+        initial_last=_glorot(1e-5),
+        scale_shift=False,
+        residual_scale=math.sqrt(0.5),
+        epsilon=1e-6,
+        project_resampled=True,
+    )
+
     def __post_init__(self):
         self.resample_filter = tuple(self.resample_filter)
         self.frequencies = tuple(self.frequencies)
@@ -81,7 +81,7 @@ class DDPMpp(UNet, kw_only=True):
     @property
     def style(self) -> Style:
         """What all blocks share."""
-        return STYLE
+        return self.STYLE
 
     @property
     def taps(self) -> tuple[int, ...]:
@@ -120,7 +120,7 @@ class DDPMpp(UNet, kw_only=True):
         """Equation (1)."""
         code = sines_and_cosines(noise_cond, self._rates())
         width, wide = code.shape[-1], NUM_EMB * self.model_channels
-        initial = STYLE.initial
+        initial = self.STYLE.initial
         if one_hot is not None:
             classes = self.num_classes
             scaled = one_hot * math.sqrt(classes)
@@ -149,7 +149,7 @@ class DDPMpp(UNet, kw_only=True):
         shrink = ShrinkingConv(
             features=stage.features,
             taps=self.taps,
-            initial=STYLE.initial,
+            initial=self.STYLE.initial,
             pad_channels=self.pad_channels if first else 1,
             dtype=self.dtype,
             name=f"enc_{size_name(stage.size)}_aux_residual",

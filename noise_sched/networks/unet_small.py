@@ -15,7 +15,7 @@ from noise_sched.networks.unet_blocks import Style
 
 
 class UNetSmall(ADM, kw_only=True):
-    """A small modern U-Net: 1.9 million parameters by default, and images from 8 x 8 pixels.
+    """A small modern U-Net: 1.8 million parameters by default, and images from 8 x 8 pixels.
 
     Attributes: those of `ADM`.
     """

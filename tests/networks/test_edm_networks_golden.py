@@ -105,7 +105,10 @@ def case(request):
         error = objective.errors(level, noisy, out, y, x)
         return jnp.sum(error) * y[0].size / 3, (raw, denoised, error)
 
-    (_, outputs), grads = jax.jit(jax.value_and_grad(errors, has_aux=True))(params)
+    # Compiling takes nearly all of the time here.
+    options = {"xla_backend_optimization_level": 0}
+    run = jax.jit(jax.value_and_grad(errors, has_aux=True), compiler_options=options)
+    (_, outputs), grads = run(params)
     return network, golden, params, outputs, grads
 
 
@@ -133,7 +136,7 @@ def test_network_denoiser_and_loss_match(case):
 
 def test_norms_of_all_gradients_match(case):
     _, golden, _, _, grads = case
-    norms = jax.tree.map(lambda g: float(jnp.linalg.norm(g.ravel())), grads)
+    norms = jax.tree.map(lambda g: float(np.linalg.norm(np.asarray(g).ravel())), grads)
     shapes = json.loads(str(golden["shapes"]))
     assert len(shapes) == len(jax.tree.leaves(norms))
     for (key, shape), expected in zip(shapes.items(), golden["gradnorm"], strict=True):
