@@ -110,9 +110,10 @@ def _restore(exp: Experiment, folder: pathlib.Path, step: int | None):
             f"--workdir={folder} has no checkpoints yet: train first, with\n  python -m "
             f"noise_sched.train --config=... --workdir={folder}"
         )
-    abstract = jax.eval_shape(exp.init_params, jax.random.key(0))
+    abstract = exp.averages(jax.eval_shape(exp.init_params, jax.random.key(0)))
     with Checkpoints(workdir.checkpoints(folder), read_only=True) as checkpoints:
-        return checkpoints.restore_ema(abstract, step=step)
+        step, averages = checkpoints.restore_ema(abstract, step=step)
+    return step, exp.drawn_average(averages)
 
 
 def _guide(folder: str) -> tuple[Experiment | None, Any]:

@@ -26,7 +26,7 @@ from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import initial_noise, sample
 from noise_sched.diffusion.schedules import num_levels
 from noise_sched.networks.magnitude import normalize_kernel
-from noise_sched.training import learning_rate, optimizers
+from noise_sched.training import learning_rate, optimizers, power_ema
 
 NO_CLASS = -1  # the label of "no class"
 
@@ -63,6 +63,14 @@ class Experiment:
         memory = self.network.initial_memory(1)
         label = jnp.zeros(1, jnp.int32) if self.has_classes else None
         return self.network.init(key, x, jnp.zeros(1), label, memory)["params"]
+
+    def averages(self, params: Any) -> Any:
+        """`params` in the layout of the moving averages that training keeps."""
+        return power_ema.arrange(params, self.config.ema.stds)
+
+    def drawn_average(self, averages: Any) -> Any:
+        """The one of the moving averages that images are drawn with."""
+        return power_ema.choose(averages, self.config.ema.stds, self.config.sample.ema_std)
 
     @property
     def has_classes(self) -> bool:
@@ -144,6 +152,7 @@ def from_config(config: ConfigDict) -> Experiment:
     compatibility.check(config, objective, levels, _build(config, "sample.guidance", "guidance"))
     _check_memory(config, network)
     _check_magnitudes(config, network)
+    _check_averages(config)
     return Experiment(config, network, objective, optimizer, schedule, levels)
 
 
@@ -291,6 +300,24 @@ def _check_magnitudes(config: ConfigDict, network: nn.Module) -> None:
         raise ConfigError(
             f"config.optimizer.normalize_weights=True would change what {name} computes, as it is not "
             "made of magnitude-preserving layers: set it to False, or use config.network.name='EDM2'."
+        )
+
+
+def _check_averages(config: ConfigDict) -> None:
+    stds, every = config.ema.stds, config.ema.snapshot_every
+    try:
+        # In the layout of averages, with a number in place of the parameters.
+        averages = power_ema.arrange(0, stds)
+    except ValueError as error:
+        raise ConfigError(f"config.ema.stds: {error}") from None
+    try:
+        power_ema.choose(averages, stds, config.sample.ema_std)
+    except ValueError as error:
+        raise ConfigError(f"config.sample.ema_std: {error}") from None
+    if every < 0 or (every and not stds):
+        raise ConfigError(
+            f"config.ema.snapshot_every={every} is a number of steps between snapshots of the averages "
+            "of config.ema.stds: set stds=(0.05, 0.1), or snapshot_every=0 for none."
         )
 
 

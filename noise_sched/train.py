@@ -9,6 +9,7 @@ environment variables). Everything that sampling needs ends up in the workdir.
 """
 
 import pathlib
+from collections.abc import Callable
 
 import jax
 from absl import flags, logging
@@ -24,6 +25,7 @@ from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.loop import Fitted, Hook, NonFiniteLoss, fit
 from noise_sched.training.metrics import MetricWriter
 from noise_sched.training.progress import Progress
+from noise_sched.training.snapshots import Snapshots
 from noise_sched.training.state import TrainState
 from noise_sched.training.step import make_train_step
 
@@ -77,6 +79,7 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
         exp.optimizer,
         ema_decay=config.ema.decay,
         ema_warmup=config.ema.warmup,
+        ema_stds=config.ema.stds,
         schedule=exp.schedule,
         mesh=mesh,
         state_shardings=shardings,
@@ -85,8 +88,12 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
     progress = Progress(
         config.train.steps, start_step=start, images_per_step=config.train.batch_size
     )
-    with MetricWriter(folder, resume_step=start) as writer, checkpoints:
-        return fit(
+    with (
+        MetricWriter(folder, resume_step=start) as writer,
+        checkpoints,
+        Snapshots(workdir.snapshots(folder), read_only=not config.ema.snapshot_every) as snapshots,
+    ):
+        done = fit(
             state,
             train_step,
             batches,
@@ -97,13 +104,17 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
             writer=writer,
             log_every=config.train.log_every,
             progress=progress,
-            hooks=_hooks(exp, writer),
+            hooks=_hooks(exp, writer, snapshots),
         )
+        if config.ema.snapshot_every and done.step == config.train.steps:
+            snapshots.save(done.step, done.state.ema_params)
+    return done
 
 
 def _new_state(exp: Experiment) -> TrainState:
     params_key, run_key = jax.random.split(jax.random.key(exp.config.seed))
-    return TrainState.create(exp.init_params(params_key), exp.optimizer, run_key)
+    params = exp.init_params(params_key)
+    return TrainState.create(params, exp.optimizer, run_key, ema_stds=exp.config.ema.stds)
 
 
 def _open_data(config: ConfigDict) -> Source:
@@ -125,19 +136,28 @@ def _open_data(config: ConfigDict) -> Source:
     return source
 
 
-def _hooks(exp: Experiment, writer: MetricWriter) -> list[Hook]:
-    """Draws a grid of images with the moving average every so many steps."""
-    if not exp.config.train.image_every or jax.process_count() > 1:
-        return []
+def _hooks(exp: Experiment, writer: MetricWriter, snapshots: Snapshots) -> list[Hook]:
+    """What is done every so many steps: images drawn, snapshots of the averages kept."""
+    hooks = []
+    if exp.config.train.image_every and jax.process_count() == 1:
+        hooks.append(Hook(exp.config.train.image_every, _draw_grid(exp, writer)))
+    if exp.config.ema.snapshot_every:
+        save = lambda step, state: snapshots.save(step, state.ema_params)
+        hooks.append(Hook(exp.config.ema.snapshot_every, save))
+    return hooks
+
+
+def _draw_grid(exp: Experiment, writer: MetricWriter) -> Callable[[int, TrainState], None]:
+    """Draws a grid of images with the moving average."""
     run = exp.sampler()
     keys = example_keys(jax.random.key(exp.config.sample.seed), jax.numpy.arange(_GRID))
     labels = jax.numpy.arange(_GRID) % max(1, exp.config.network.num_classes)
 
     def draw(step: int, state: TrainState) -> None:
-        images = jax.device_get(run(state.ema_params, keys, labels))
+        images = jax.device_get(run(exp.drawn_average(state.ema_params), keys, labels))
         writer.images(step, "samples", images, columns=8)
 
-    return [Hook(exp.config.train.image_every, draw)]
+    return draw
 
 
 def main() -> None:

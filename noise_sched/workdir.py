@@ -2,6 +2,7 @@
 
 config.json       the resolved config
 checkpoints/      the newest ones
+ema_snapshots/    averages of power-function shape, with config.ema.stds and .snapshot_every
 metrics.jsonl and TensorBoard events
 """
 
@@ -14,12 +15,17 @@ from noise_sched.training.report import flatten
 
 # Keys that may change between two starts of one run: they do not enter its numbers.
 _FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
-_FREE += ("train.fsdp", "data.data_dir")
+_FREE += ("train.fsdp", "data.data_dir", "ema.snapshot_every")
 
 
 def checkpoints(workdir: pathlib.Path) -> pathlib.Path:
     """Where the checkpoints are."""
     return workdir / "checkpoints"
+
+
+def snapshots(workdir: pathlib.Path) -> pathlib.Path:
+    """Where the snapshots of the averages are."""
+    return workdir / "ema_snapshots"
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:

@@ -6,6 +6,8 @@ metrics)`, a batch a tree of arrays whose first axis is the batch.
     learning_rate   steps to rates: warm-up and decay
     optimizers      lamb, adamw, adam, with the published exclusions
     ema             the moving average of the parameters
+    power_ema       several of power-function shape, and others of any width after the fact
+    snapshots       what is kept of these for that
     state           TrainState: all that a run carries from step to step
     partitioning    the mesh, and what lies where on it
     step            the compiled train step with its guards

@@ -5,6 +5,7 @@ and renames when it is complete. It holds three items:
 
     state    step, parameters, optimizer state and random key
     ema      the moving average of the parameters, by itself: sampling reads nothing else
+             (with power-function averages a dict of them by width)
     data     the position of the data iterator, as JSON, the same for any number of hosts
 
 Saving is asynchronous: `save` returns once the arrays are copied to the host. No file's meaning
@@ -131,6 +132,12 @@ class Checkpoints:
                 data=ocp.args.JsonSave({"step": step, "position": data}),
             ),
             force=True,
+        )
+
+    def save_ema(self, step: int, params: Any) -> None:
+        """Saves parameters to sample with, alone: `restore_ema` reads them, `restore` cannot."""
+        self._manager.save(
+            step, args=ocp.args.Composite(ema=ocp.args.StandardSave(params)), force=True
         )
 
     def restore(self, abstract: TrainState) -> Restored | None:

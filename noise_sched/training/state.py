@@ -1,5 +1,6 @@
 """Everything a training run carries from one step to the next."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from noise_sched.training import ema
+from noise_sched.training import ema, power_ema
 
 
 @flax.struct.dataclass
@@ -20,7 +21,8 @@ class TrainState:
       step: int32 scalar, the number of batches consumed.
       params: the network's parameters.
       opt_state: the optimizer's state.
-      ema_params: the moving average of the parameters, a tree like `params`.
+      ema_params: the moving average of the parameters, a tree like `params`; with averages of
+        power-function shape a dict of such trees by width, see `power_ema.arrange`.
       key: a typed PRNG key, the same for the whole run; step k draws from `fold_in(key, k)`.
     """
 
@@ -32,17 +34,23 @@ class TrainState:
 
     @classmethod
     def create(
-        cls, params: Any, optimizer: optax.GradientTransformation, key: jax.Array
+        cls,
+        params: Any,
+        optimizer: optax.GradientTransformation,
+        key: jax.Array,
+        *,
+        ema_stds: Sequence[float] = (),
     ) -> "TrainState":
-        """The state before the first step; the moving average is a copy of `params`.
+        """The state before the first step; the moving averages are copies of `params`.
 
         Args:
           params: the initialized parameters.
           optimizer: the transformation that the train step will use.
           key: a typed key (`jax.random.key`).
+          ema_stds: relative widths of power-function averages; () for one plain average.
 
         Raises:
-          ValueError: if `key` is not a typed key.
+          ValueError: if `key` is not a typed key, or a width is out of range.
         """
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             raise ValueError(
@@ -53,6 +61,6 @@ class TrainState:
             step=jnp.zeros([], jnp.int32),
             params=params,
             opt_state=optimizer.init(params),
-            ema_params=ema.init_ema(params),
+            ema_params=ema.init_ema(power_ema.arrange(params, ema_stds)),
             key=jnp.copy(key),
         )

@@ -4,7 +4,7 @@ The random key of step k is `fold_in(state.key, k)`: it depends on nothing but t
 step, so that a resumed run draws what an uninterrupted one would have drawn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from noise_sched.training import ema, learning_rate, partitioning
+from noise_sched.training import ema, learning_rate, partitioning, power_ema
 from noise_sched.training.state import TrainState
 
 LossFn = Callable[[Any, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
@@ -27,6 +27,7 @@ def make_train_step(
     *,
     ema_decay: float = 0.9999,
     ema_warmup: bool = False,
+    ema_stds: Sequence[float] = (),
     schedule: learning_rate.Schedule | None = None,
     mesh: Mesh | None = None,
     state_shardings: Any = None,
@@ -45,6 +46,8 @@ def make_train_step(
       optimizer: an optax transformation; clipping the gradient is its business.
       ema_decay: decay of the moving average, see `ema.update_ema`.
       ema_warmup: let the moving average warm up, see `ema.update_ema`.
+      ema_stds: relative widths of power-function averages, as the state was created with, in place
+        of the plain one and its decay; see `power_ema`.
       schedule: the learning rate that `optimizer` uses, to report it; None not to.
       mesh: the mesh to run on, from `partitioning.make_mesh`; None for one device.
       state_shardings: the layout of the state on `mesh`, from `partitioning.state_shardings`; None
@@ -74,9 +77,12 @@ def make_train_step(
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema_params = ema.update_ema(
-            state.ema_params, params, state.step, decay=ema_decay, warmup=ema_warmup
-        )
+        if ema_stds:
+            ema_params = power_ema.update(state.ema_params, params, state.step)
+        else:
+            ema_params = ema.update_ema(
+                state.ema_params, params, state.step, decay=ema_decay, warmup=ema_warmup
+            )
 
         grad_norm = optax.global_norm(grads)
         new_norm = optax.global_norm(params)

@@ -55,18 +55,18 @@ def optimizer():
     )
 
 
-def init(key):
+def init(key, **options):
     params = {
         "dense": {
             "kernel": 0.5 * jax.random.normal(key, (INPUTS, OUTPUTS)),
             "bias": jnp.zeros(OUTPUTS),
         }
     }
-    return TrainState.create(params, optimizer(), jax.random.fold_in(key, 1))
+    return TrainState.create(params, optimizer(), jax.random.fold_in(key, 1), **options)
 
 
-def abstract_state(shardings=None):
-    abstract = jax.eval_shape(init, jax.random.key(0))
+def abstract_state(shardings=None, **options):
+    abstract = jax.eval_shape(lambda key: init(key, **options), jax.random.key(0))
     if shardings is None:
         one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         shardings = jax.tree.map(lambda _: one, abstract)
