@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from noise_sched.convert.snapshot import Persistent, plain
+from noise_sched.convert.snapshot import Persistent
 from noise_sched.convert.unpickler import SnapshotError
 
-_SHAPE = ("img_resolution", "in_channels", "out_channels", "img_channels", "label_dim")
+# Arguments that the preconditioner knows too.
+_SHAPE = ("img_resolution", "in_channels", "out_channels", "img_channels")
 # Published names -> ours, where they differ.
 _FIELDS = {
     "label_dim": "num_classes",
@@ -73,6 +74,14 @@ class Architecture:
     fixed: Mapping[str, tuple[Any, ...]]
     constants: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def has(self, key: str, value: Any) -> bool:
+        """Whether our network can be made with this argument."""
+        if key in self.fixed:
+            return value in self.fixed[key]
+        default = self.defaults.get(key)
+        kind = int | float if isinstance(default, float) else type(default)
+        return key in self.defaults and isinstance(value, kind) and not isinstance(value, bool)
+
 
 _KNOWN = {
     "SongUNet": Architecture(
@@ -127,38 +136,35 @@ def fields(network: Persistent, state: Mapping[str, np.ndarray]) -> dict[str, An
         raise SnapshotError(
             f"has a network of class {network.class_name[:50]!r}; known are {', '.join(_KNOWN)}."
         )
-    given = {key: plain(value) for key, value in network.arguments(_SHAPE).items()}
-    settings = {key: value for key, value in given.items() if key not in _SHAPE[:-1]}
+    settings = {key: v for key, v in network.arguments().items() if key not in _SHAPE}
     if known.name == "DDPMpp":
         settings = _without_noise_width(settings)
     for key, value in settings.items():
-        allowed = known.fixed.get(key)
-        if (allowed is None and key not in known.defaults) or (allowed and value not in allowed):
+        if not known.has(key, value):
             raise SnapshotError(
                 f"has a {network.class_name} with {ascii(key)[1:-1][:50]}={ascii(value)[:50]}, which "
                 f"{known.name} here does not have."
             )
     chosen = dict(known.defaults) | {k: v for k, v in settings.items() if k in known.defaults}
-    if not _as_large(chosen, len(state)):
+    if not 0 < chosen["num_blocks"] * len(chosen["channel_mult"]) <= len(state):
         raise SnapshotError(f"has a {network.class_name} of more blocks than arrays: damaged.")
     made = {_FIELDS.get(key, key): value for key, value in chosen.items()}
     name = known.name
     if name == "DDPMpp" and (made["embedding"], made["encoder"], made["resample_filter"]) == _NCSN:
         name = "NCSNpp"
-    constants = {
-        field: tuple(float(number) for number in state[buffer])
-        for field, buffer in known.constants.items()
-        if buffer in state
-    }
+    constants = {} if made.get("embedding") == "positional" else _constants(known, state)
     return {"name": name} | made | constants | {"dtype": "float32", "remat": False}
 
 
-def _as_large(chosen: Mapping[str, Any], arrays: int) -> bool:
-    """Whether the blocks are numbers, and no more than there are arrays: building them takes time."""
-    match chosen:
-        case {"num_blocks": int(blocks), "channel_mult": tuple(levels)}:
-            return 0 < blocks * len(levels) <= arrays
-    return False
+def _constants(known: Architecture, state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The fixed random frequencies and phases."""
+    missing = sorted(set(known.constants.values()) - state.keys())
+    if missing:
+        raise SnapshotError(f"has no {missing[0]}, which the network was trained with: damaged.")
+    return {
+        field: tuple(state[buffer].astype(float).ravel().tolist())
+        for field, buffer in known.constants.items()
+    }
 
 
 def _without_noise_width(settings: dict[str, Any]) -> dict[str, Any]:

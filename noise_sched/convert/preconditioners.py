@@ -53,7 +53,7 @@ def choices(made: Persistent, loss: Any) -> Choices:
 
 
 def number(made: Persistent, name: str, default: float | None = None) -> Any:
-    """An attribute that is a number; whole ones stay integers.
+    """An attribute that is a number.
 
     Raises:
       SnapshotError: if it is none, or none that a network could be made with.
@@ -64,6 +64,18 @@ def number(made: Persistent, name: str, default: float | None = None) -> Any:
             f"has a {made.class_name[:50]!r} whose {name} is {ascii(value)[:50]}, not a number of "
             "usual size: damaged."
         )
+    return value
+
+
+def whole(made: Persistent, name: str) -> int:
+    """An attribute that is a positive integer.
+
+    Raises:
+      SnapshotError: if it is none.
+    """
+    value = number(made, name)
+    if not isinstance(value, int) or value < 1:
+        raise SnapshotError(f"has a {made.class_name[:50]!r} whose {name} is {value}: damaged.")
     return value
 
 
@@ -94,7 +106,7 @@ def _edm(made: Persistent, loss: Any) -> Choices:
 
 def _vp(made: Persistent, loss: Any) -> Choices:
     d, low = float(number(made, "beta_d")), float(number(made, "beta_min"))
-    first, levels = float(number(made, "epsilon_t")), int(number(made, "M"))
+    first, levels = float(number(made, "epsilon_t")), whole(made, "M")
     top = {
         "schedule": f"crop(vp_diffusion(beta_d={d!r}, beta_min={low!r}), {first!r}, 1.0)",
         "input_scale": "analytic(sigma_data=1.0)",
@@ -117,7 +129,7 @@ def _ve(made: Persistent, loss: Any) -> Choices:
 
 def _iddpm(made: Persistent, loss: Any) -> Choices:
     clip, offset = float(number(made, "C_1")), float(number(made, "C_2"))
-    levels = int(number(made, "M"))
+    levels = whole(made, "M")
     table = f"cosine_betas(offset={offset!r}, max_beta={1.0 - clip!r}, levels={levels})"
     top = {
         "schedule": table,

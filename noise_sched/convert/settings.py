@@ -58,8 +58,8 @@ def convert(loaded: dict[str, Any], steps: int | None = None, latents: bool = Fa
     config.loss.update(self_conditioning=0.0, uncertainty=learns_uncertainty, **choices.loss)
     config.data.update(
         name="unknown",
-        image_size=preconditioners.number(made, "img_resolution"),
-        channels=preconditioners.number(made, "img_channels"),
+        image_size=preconditioners.whole(made, "img_resolution"),
+        channels=preconditioners.whole(made, "img_channels"),
     )
     fields = architectures.fields(network, state)
     config.label_dropout = float(fields.pop("label_dropout", 0.0))
@@ -72,8 +72,7 @@ def convert(loaded: dict[str, Any], steps: int | None = None, latents: bool = Fa
         threshold="none()",
         **choices.sample,
     )
-    params = params_from_state_dict(state)
-    built = _build(config, params)
+    built, params = _build(config, state)
     classes = f", {fields['num_classes']} classes" if fields["num_classes"] else ""
     size = f"{config.data.image_size}x{config.data.image_size}x{config.data.channels}"
     return Converted(built, params, f"{made.class_name} of {fields['name']}, {size}{classes}")
@@ -106,9 +105,13 @@ def _arrays(made: Persistent) -> dict[str, np.ndarray]:
     state.pop("u", None)  # iDDPM's table of levels
     if made.class_name == "iDDPMPrecond":
         # The network also predicts variances, which sampling never uses.
-        channels = preconditioners.number(made, "img_channels")
+        channels = preconditioners.whole(made, "img_channels")
         for name in state:
-            if name.startswith(("model.out_conv.", "model.dec.")) and _is_last(name):
+            if (
+                name.startswith(("model.out_conv.", "model.dec."))
+                and _is_last(name)
+                and state[name].ndim
+            ):
                 state[name] = state[name][:channels]
     return state
 
@@ -118,18 +121,19 @@ def _is_last(name: str) -> bool:
     return name.split(".")[-2] == "out_conv" or name.split(".")[-2].endswith("_aux_conv")
 
 
-def _build(config: ConfigDict, params: Any) -> Experiment:
-    """The experiment, whose network has just these parameters."""
+def _build(config: ConfigDict, state: dict[str, np.ndarray]) -> tuple[Experiment, Any]:
+    """The experiment and its parameters."""
     try:
+        params = params_from_state_dict(state)
         built = experiment.from_config(config)
         expected = _shapes(jax.eval_shape(built.init_params, jax.random.key(0)))
     except ConfigError:
         raise
-    # Sizes from a file may be anything, and from the inside of a network any error may come.
+    # Names and sizes from a file may be anything, and from inside a network any error may come.
     except Exception as error:
         raise SnapshotError(f"has settings that make no network ({brief(error)}).") from None
     _check_same_arrays(config.network.name, expected, _shapes(params))
-    return built
+    return built, params
 
 
 def _check_same_arrays(name: str, expected: Shapes, found: Shapes) -> None:

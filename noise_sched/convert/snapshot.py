@@ -30,18 +30,19 @@ class Persistent:
     def __setstate__(self, state: Any) -> None:
         raise SnapshotError("sets the state of an object twice, which no snapshot does.")
 
-    def arguments(self, names: tuple[str, ...] = ()) -> dict[str, Any]:
-        """What the constructor was called with; `names` are those of its positional parameters."""
+    def arguments(self) -> dict[str, Any]:
+        """What the constructor was called with, by name, as the published training does.
+
+        Raises:
+          SnapshotError: if that was not recorded.
+        """
         args, kwargs = self.state.get("_init_args"), self.state.get("_init_kwargs")
-        if not isinstance(args, tuple | None) or not isinstance(kwargs, dict | None):
-            raise SnapshotError(f"has a {self.class_name[:50]!r} with odd arguments: damaged.")
-        positional = args or ()
-        if len(positional) > len(names):
+        if args or not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
             raise SnapshotError(
-                f"has a {self.class_name[:50]!r} made with {len(positional)} positional arguments, "
-                f"and {len(names)} are known."
+                f"has a {self.class_name[:50]!r} whose arguments were not recorded by name: damaged, or "
+                "not of the published training."
             )
-        return dict(zip(names, positional, strict=False)) | (kwargs or {})
+        return {key: plain(value) for key, value in kwargs.items()}
 
 
 class Container(metaclass=Sealed):

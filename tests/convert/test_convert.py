@@ -206,11 +206,16 @@ MISTAKES = {
     "neither of the two": (dict(channel_mult_noise=2), "neither DDPM.. nor NCSN"),
     "another size": (dict(model_channels=16), "other arrays than DDPMpp .* differ, such as"),
     "more blocks than arrays": (dict(num_blocks=10**9), "more blocks than arrays"),
-    "blocks in text": (dict(num_blocks="many"), "more blocks than arrays"),
+    "blocks in text": (dict(num_blocks="many"), "num_blocks='many'"),
     "a huge size": (dict(model_channels=10**30), "make no network|model_channels"),
     "no size": (dict(model_channels=0), "make no network|model_channels"),
-    "a fraction of a channel": (dict(model_channels=8.5), "make no network|model_channels"),
+    "a fraction of a channel": (dict(model_channels=8.5), "model_channels=8.5"),
     "text that writes to the terminal": (dict(decoder_type="\x1b[2J"), r"=.\\x1b\[2J"),
+    "fractions of an image": (dict(attributes=dict(img_channels=2.5)), "img_channels is 2.5"),
+    "a Fourier network without frequencies": (
+        dict(embedding_type="fourier", channel_mult_noise=2),
+        "no model.map_noise.freqs",
+    ),
     "nested settings": (dict(channel_mult=[[1]]), "a setting that is a list"),
     "no number": (dict(attributes=dict(sigma_data="a")), "whose sigma_data is 'a'"),
     "a huge table": (
