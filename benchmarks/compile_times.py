@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from benchmarks import machine
 from noise_sched import experiment
-from noise_sched.train import new_state, train_step
+from noise_sched.train import new_state, step_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 NOT_RUNS = ("__init__", "common")
@@ -42,7 +42,7 @@ def measure(name: str) -> dict:
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
     start = time.perf_counter()
-    lowered = train_step(exp).lower(state, batch)
+    lowered = step_of(exp).lower(state, batch)
     middle = time.perf_counter()
     lowered.compile()
     return dict(

@@ -10,6 +10,7 @@ environment variables). Everything that sampling needs ends up in the workdir.
 
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -27,7 +28,7 @@ from noise_sched.training.metrics import MetricWriter
 from noise_sched.training.progress import Progress
 from noise_sched.training.snapshots import Snapshots
 from noise_sched.training.state import TrainState
-from noise_sched.training.step import make_train_step
+from noise_sched.training.step import TrainStep, make_train_step
 
 _GRID = 64  # images in the grid that training draws
 
@@ -50,7 +51,7 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
     workdir.claim(folder, config)
 
     # 2. The state: from shapes alone to a layout, then restored or made.
-    abstract = jax.eval_shape(lambda: _new_state(exp))
+    abstract = jax.eval_shape(lambda: new_state(exp))
     shardings = partitioning.state_shardings(abstract, mesh)
     checkpoints = Checkpoints(workdir.checkpoints(folder), keep=config.train.keep)
     restored = checkpoints.restore(partitioning.with_shardings(abstract, shardings))
@@ -65,7 +66,7 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
         process_count=jax.process_count(),
     )
     if restored is None:
-        state, start = partitioning.create_sharded(lambda: _new_state(exp), shardings), 0
+        state, start = partitioning.create_sharded(lambda: new_state(exp), shardings), 0
     else:
         state, start = restored.state, restored.step
         batches.set_state(restored.data)
@@ -74,18 +75,7 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
         print(report.run(config, folder, len(source), start, mesh), flush=True)
 
     # 4. The step, compiled once, and the loop.
-    train_step = make_train_step(
-        exp.loss,
-        exp.optimizer,
-        ema_decay=exp.ema_decay,
-        ema_warmup=config.ema.warmup,
-        sanitize=config.optimizer.sanitize,
-        ema_stds=config.ema.stds,
-        schedule=exp.schedule,
-        mesh=mesh,
-        state_shardings=shardings,
-        microbatches=config.train.microbatches,
-    )
+    train_step = step_of(exp, mesh=mesh, state_shardings=shardings)
     progress = Progress(
         config.train.steps, start_step=start, images_per_step=config.train.batch_size
     )
@@ -112,10 +102,27 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
     return done
 
 
-def _new_state(exp: Experiment) -> TrainState:
+def new_state(exp: Experiment) -> TrainState:
+    """The state before the first step."""
     params_key, run_key = jax.random.split(jax.random.key(exp.config.seed))
     params = exp.init_params(params_key)
     return TrainState.create(params, exp.optimizer, run_key, ema_stds=exp.config.ema.stds)
+
+
+def step_of(exp: Experiment, **placement: Any) -> TrainStep:
+    """The jitted train step; `placement` is `make_train_step`'s mesh and layout, none for one device."""
+    config = exp.config
+    return make_train_step(
+        exp.loss,
+        exp.optimizer,
+        ema_decay=exp.ema_decay,
+        ema_warmup=config.ema.warmup,
+        sanitize=config.optimizer.sanitize,
+        ema_stds=config.ema.stds,
+        schedule=exp.schedule,
+        microbatches=config.train.microbatches,
+        **placement,
+    )
 
 
 def _open_data(config: ConfigDict) -> Source:
