@@ -385,6 +385,11 @@ def _check_averages(config: ConfigDict) -> None:
         power_ema.choose(averages, stds, config.sample.ema_std)
     except ValueError as error:
         raise ConfigError(f"config.sample.ema_std: {error}") from None
+    if stds and config.ema.halflife_images:
+        raise ConfigError(
+            f"config.ema.stds={stds} and config.ema.halflife_images={config.ema.halflife_images} are two "
+            "kinds of average: set halflife_images=0 for power-function averages, or stds=() for EDM's."
+        )
     if every < 0 or (every and not stds):
         raise ConfigError(
             f"config.ema.snapshot_every={every} is a number of steps between snapshots of the averages "
