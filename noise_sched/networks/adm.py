@@ -1,8 +1,8 @@
 r"""ADM, the network of "Diffusion Models Beat GANs" (Dhariwal, Nichol 2021, arXiv 2105.05233).
 
-The form that EDM trains on ImageNet at 64 pixels (Karras et al. 2022, arXiv 2206.00364, appendix F.2,
-table 7). Every block of an attending level attends, in the decoder too, with 64 channels per head, and
-the embedding scales and shifts. For noise level c, class k and augmentation a:
+The form that EDM trains on ImageNet at 64 pixels (Karras et al. 2022, arXiv 2206.00364, appendix F).
+Every block of an attending level attends, in the decoder too, with 64 channels per head, and the
+embedding scales and shifts. For noise level c, class k and augmentation a:
 
     (1)  e = silu(W_1 silu(W_0 (code(c) + A a)) + L onehot(k))
 

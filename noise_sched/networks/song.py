@@ -1,6 +1,6 @@
 r"""DDPM++ and NCSN++, the networks of score SDEs (Song et al. 2021, arXiv 2011.13456) as EDM uses them.
 
-They are one network (Karras et al. 2022, arXiv 2206.00364, appendix F.2, table 7) with three choices:
+They are one network (Karras et al. 2022, arXiv 2206.00364, appendix F) with three choices:
 
     |                               | DDPM++           | NCSN++                        |
     | noise level                   | sinusoids        | random Fourier features       |

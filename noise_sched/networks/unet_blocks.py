@@ -12,7 +12,7 @@ A block, with GN a group norm, e the embedding of noise level, class and augment
 The last convolution of (3) and `proj` start at, or almost at, zero, so that a new network is nearly
 linear. Sources: Song et al. 2021, arXiv 2011.13456 (BigGAN's block and s = sqrt(1/2)); Dhariwal and
 Nichol 2021, arXiv 2105.05233 (scale and shift, 64 channels per head); Karras et al. 2022, arXiv
-2206.00364, appendix F.2, whose exact form of both this is.
+2206.00364, appendix F, whose exact form of both this is.
 
 Numbers: parameters are float32. Convolutions, and what passes from block to block, are `dtype`; the
 embedding, the statistics of norms, the softmax are float32.

@@ -261,6 +261,17 @@ def test_bfloat16_computes_close_to_float32(case):
     assert 0 < np.abs(out - exact).max() < 0.05 * np.abs(exact).max()
 
 
+def test_bfloat16_has_float32_gradients_whatever_the_knobs():
+    network = tiny(dtype=jnp.bfloat16, dropout=0.1, num_blocks=2, remat=True, scan=True)
+    inputs, key = inputs_for(network), jax.random.key(0)
+
+    def loss(params):
+        return jnp.sum(network.apply({"params": params}, *inputs, True, rngs={"dropout": key})[0])
+
+    grads = jax.eval_shape(jax.grad(loss), shapes_of(network))
+    assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype(jnp.float32)}
+
+
 @pytest.mark.parametrize("made", NETWORKS)
 def test_float32_whatever_the_default_is(made):
     with jax.enable_x64(True):
