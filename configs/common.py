@@ -37,10 +37,11 @@ def base() -> ConfigDict:
                 flip=False,
                 data_dir="",  # "" is TFDS's own default
             ),
-            augment=dict(probability=0.0),  # EDM's, for networks with augment_dim=9
+            augment=dict(probability=0.0),  # EDM's; needs network.augment_dim=9
             network=dict(
                 name="RIN",
                 num_classes=10,
+                augment_dim=0,  # entries of the augmentation's label
                 patch_size=8,
                 num_layers=(4, 4, 4, 4),
                 latent_slots=128,

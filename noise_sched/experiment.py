@@ -341,16 +341,12 @@ def _check_augmentation(config: ConfigDict, network: nn.Module) -> None:
         raise ConfigError(f"{given} is not a probability in [0, 1].")
     if not probability:
         return
-    entries = getattr(network, "augment_dim", None)
-    if entries is None:
-        raise ConfigError(
-            f"{given}, but {config.network.name} cannot be told how an image was distorted, and would "
-            "draw distorted ones. Set it to 0, or use a U-Net such as config.network.name='DDPMpp'."
-        )
+    entries = getattr(network, "augment_dim", 0)
     if entries != augment.LABELS:
         raise ConfigError(
-            f"{given}, but config.network.augment_dim={entries}: the label of a distortion has "
-            f"{augment.LABELS} entries. Set config.network.augment_dim={augment.LABELS}."
+            f"{given}, but config.network.augment_dim={entries}: a network that is not told how an "
+            f"image was distorted, in {augment.LABELS} entries, draws distorted images. Set "
+            f"config.network.augment_dim={augment.LABELS}."
         )
     if config.data.flip:
         raise ConfigError(

@@ -111,7 +111,10 @@ def changed(changes: dict):
         ({"ema.halflife_images": 500}, "ema.warmup=True do not fit.*rampup_ratio"),
         ({"ema.halflife_images": -5, "ema.warmup": False}, r"config\.ema: a half-life.*got -5"),
         ({"augment.probability": 1.2}, r"probability=1.2 is not a probability in \[0, 1\]"),
-        ({"augment.probability": 0.12}, "RIN cannot be told.*DDPMpp"),
+        (
+            {"augment.probability": 0.12},
+            "augment_dim=0.*draws distorted images.*Set config.network.augment_dim=9",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(changes, message):
@@ -192,22 +195,15 @@ def spied(exp, given):
 
 
 @pytest.fixture
-def augmented(monkeypatch):
+def augmented():
     """A config whose network takes labels of nine entries."""
-    monkeypatch.setattr(experiment.networks.RIN, "augment_dim", 9, raising=False)
-    return changed({"augment.probability": 0.1})
+    return changed({"augment.probability": 0.1, "network.augment_dim": 9})
 
 
 def test_augmentation_mirrors_by_itself(augmented):
     experiment.from_config(augmented)
     augmented.data.flip = True
     with pytest.raises(ConfigError, match="flip=True do not fit.*Set config.data.flip=False"):
-        experiment.from_config(augmented)
-
-
-def test_augmentation_needs_labels_of_nine_entries(augmented, monkeypatch):
-    monkeypatch.setattr(experiment.networks.RIN, "augment_dim", 0)
-    with pytest.raises(ConfigError, match="augment_dim=0.*Set config.network.augment_dim=9"):
         experiment.from_config(augmented)
 
 
