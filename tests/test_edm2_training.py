@@ -128,7 +128,10 @@ def test_what_cannot_be_reconstructed_is_refused_and_nothing_written(trained, tm
     [
         ("ema.stds=(0.05, 0.3)", "config.ema.stds: .* below 0.2887 .* got 0.3"),
         ("ema.stds=(0.1, 0.1)", "config.ema.stds: each width once"),
-        ("ema.halflife_images=5", "config.ema.stds=.* and config.ema.halflife_images=5 are two kinds"),
+        (
+            "ema.halflife_images=5",
+            "config.ema.stds=.* and config.ema.halflife_images=5 are two kinds",
+        ),
         ("ema.stds=()", "config.ema.snapshot_every=2 .* set stds="),
         ("sample.ema_std=0.07", "config.sample.ema_std: .* 0.05, 0.1; the nearest is 0.05"),
     ],
