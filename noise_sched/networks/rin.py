@@ -20,6 +20,7 @@ stopped. This is "latent self-conditioning".
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,6 +37,7 @@ from noise_sched.networks.layers import (
     uniform,
 )
 from noise_sched.networks.positions import grid_code
+from noise_sched.networks.scanning import scan_layers
 
 POSITION_ENCODINGS = ("learned", "sin_cos", "sin_cos_plus_learned")
 
@@ -76,6 +78,8 @@ class RIN(nn.Module, kw_only=True):
       dtype: type of the matrix products inside attention and MLPs. Parameters, embeddings, the
         tokens between layers, layer-norm statistics and softmax are float32.
       remat: recompute each layer in the backward pass instead of storing its insides.
+      scan: compile the compute layers of a block once. Neither parameters nor numbers change, but for
+        the draws of dropout.
 
     Raises:
       ValueError: sizes that do not fit one another, rates outside [0, 1), unknown names.
@@ -103,6 +107,7 @@ class RIN(nn.Module, kw_only=True):
     xattn_enc_ln: bool = False
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    scan: bool = False
 
     def __post_init__(self):
         # Configs hold lists; a module that is to be hashed (static under jit) must not.
@@ -140,7 +145,6 @@ class RIN(nn.Module, kw_only=True):
         """
         self._check_inputs(x, label, memory, augment_label)
         batch, (height, width), p = len(x), self._grid, self.patch_size
-        layer = nn.remat(TransformerLayer, static_argnums=(3,)) if self.remat else TransformerLayer
 
         # Tape: a linear map of each patch, normalised, then its position added.
         patches = x.astype(jnp.float32).reshape(batch, height, p, width, p, self.channels)
@@ -195,21 +199,11 @@ class RIN(nn.Module, kw_only=True):
         )
         for i, depth in enumerate(self.num_layers):
             seen = jnp.concatenate([tape, *on_tape], axis=1) if on_tape else tape
-            read = layer(mlp_ratio=self.latent_mlp_ratio, **across, name=f"read_{i}")
+            read = self._layer(mlp_ratio=self.latent_mlp_ratio, **across, name=f"read_{i}")
             latents = read(latents, seen, train)
-            for j in range(depth):
-                compute = layer(
-                    heads=self.latent_heads,
-                    inner_dim=self.latent_dim,
-                    mlp_ratio=self.latent_mlp_ratio,
-                    drop_units=self.drop_units,
-                    drop_path=self.drop_path,
-                    dtype=self.dtype,
-                    name=f"compute_{i}_{j}",
-                )
-                latents = compute(latents, None, train)
+            latents = self._compute([f"compute_{i}_{j}" for j in range(depth)], latents, train)
             if depth:
-                write = layer(mlp_ratio=self.tape_mlp_ratio, **across, name=f"write_{i}")
+                write = self._layer(mlp_ratio=self.tape_mlp_ratio, **across, name=f"write_{i}")
                 tape = write(tape, latents, train)
         self.sow("intermediates", "tape", tape)
 
@@ -218,6 +212,36 @@ class RIN(nn.Module, kw_only=True):
         pixels = Dense(p * p * self.channels, name="output")(tape)
         pixels = pixels.reshape(batch, height, width, p, p, self.channels)
         return pixels.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape), latents
+
+    def _compute(self, names: list[str], latents: Float[Array, "batch slots dim"], train: bool):
+        """Self-attention and MLPs of the latents, one layer after the other."""
+        fields: dict[str, Any] = dict(
+            heads=self.latent_heads,
+            inner_dim=self.latent_dim,
+            mlp_ratio=self.latent_mlp_ratio,
+            drop_units=self.drop_units,
+            drop_path=self.drop_path,
+            dtype=self.dtype,
+        )
+        if self.scan and len(names) > 1 and not self.is_initializing():
+            layer = TransformerLayer(**fields, parent=None)
+            random = train and (self.drop_units or self.drop_path)
+            keys = jax.random.split(self.make_rng("dropout"), len(names)) if random else None
+
+            def apply(params, latents, key) -> Any:
+                rngs = {} if key is None else {"dropout": key}
+                return layer.apply({"params": params}, latents, None, train, rngs=rngs)
+
+            params = [self.get_variable("params", name) for name in names]
+            others = [None if keys is None else keys[j] for j in range(len(names))]
+            return scan_layers(apply, params, latents, others, remat=self.remat)[0]
+        for name in names:
+            latents = self._layer(**fields, name=name)(latents, None, train)
+        return latents
+
+    @property
+    def _layer(self) -> type[TransformerLayer]:
+        return nn.remat(TransformerLayer, static_argnums=(3,)) if self.remat else TransformerLayer
 
     @nn.nowrap
     def initial_memory(self, batch: int) -> Float[Array, "{batch} slots dim"]:

@@ -28,6 +28,7 @@ from jaxtyping import Array, DTypeLike, Float, Int
 
 from noise_sched.networks import checks
 from noise_sched.networks.resampling import Images
+from noise_sched.networks.scanning import scan_layers
 from noise_sched.networks.unet_blocks import Block, Conv, Initial, Style, group_norm, groups
 
 NUM_EMB = 4  # channels of the embedding per model channel
@@ -329,23 +330,13 @@ class UNet(nn.Module, kw_only=True):
         """The same by one `lax.scan` over the stacked parameters."""
         block = self._block(stages[0], Block, parent=None)
 
-        def step(x, each):
-            params, skip, key = each
-            x = block.apply({"params": params}, x, emb, skip, key)
-            return x, x
+        def apply(params, x, given):
+            return block.apply({"params": params}, x, emb, *given)
 
-        def stack(trees):
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-        each = (
-            stack([self.get_variable("params", stage.name) for stage in stages]),
-            stack(skips) if skips else None,
-            stack(keys) if keys else None,
-        )
-        # Inside a scan nothing can be merged across the boundary, so CSE needs no preventing.
-        step = jax.checkpoint(step, prevent_cse=False) if self.remat else step
-        x, outputs = jax.lax.scan(step, x, each)
-        return x, list(outputs)
+        params = [self.get_variable("params", stage.name) for stage in stages]
+        nothing = [None] * len(stages)
+        given = list(zip(skips or nothing, keys or nothing, strict=True))
+        return scan_layers(apply, params, x, given, remat=self.remat)
 
     def _block(self, stage: Stage, made: Callable[..., Any], **names: Any) -> Any:
         return made(

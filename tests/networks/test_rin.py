@@ -249,6 +249,35 @@ def test_remat_changes_nothing_but_what_is_stored():
     assert [sum("remat" in e.primitive.name for e in es) for es in eqns] == [0, 3]
 
 
+def test_scan_changes_nothing_but_what_is_compiled():
+    rins = [tiny(num_layers=(2,), scan=s, remat=s) for s in (False, True)]
+    params, inputs = random_params(rins[0]), inputs_for(rins[0])
+    shapes = [jax.tree.map(jnp.shape, random_params(rin)) for rin in rins]
+    assert shapes[0] == shapes[1]
+
+    def loss(params, rin):
+        out, memory = rin.apply({"params": params}, *inputs)
+        return jnp.mean(out**2) + jnp.mean(memory**2)
+
+    compiled = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    plain, scanned = (compiled(params, rin) for rin in rins)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, scanned
+    )
+    eqns = [jax.make_jaxpr(loss, static_argnums=1)(params, rin).eqns for rin in rins]
+    assert [sum(e.primitive.name == "scan" for e in es) for es in eqns] == [0, 1]
+
+
+def test_scan_draws_dropout_for_each_layer():
+    rin = tiny(num_layers=(2,), scan=True, drop_units=0.5)
+    params, inputs = random_params(rin), inputs_for(rin)
+    run = lambda seed: rin.apply(
+        {"params": params}, *inputs, True, rngs={"dropout": jax.random.key(seed)}
+    )[0]
+    np.testing.assert_array_equal(run(0), run(0))
+    assert not np.allclose(run(0), run(1))
+
+
 def test_bfloat16_computes_close_to_float32(case):
     _, params, inputs, run = case
     rin = tiny(dtype=jnp.bfloat16)

@@ -1,0 +1,42 @@
+"""Equal layers run by one `lax.scan`: compiled once, however many there are."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def scan_layers(
+    apply: Callable[[Any, jax.Array, Any], jax.Array],
+    params: Sequence[Any],
+    x: jax.Array,
+    others: Sequence[Any],
+    *,
+    remat: bool = False,
+) -> tuple[jax.Array, list[jax.Array]]:
+    """Runs layers that differ in their parameters only: x <- apply(params[i], x, others[i]).
+
+    The parameters are stacked on the way in, so that a network's parameters are the same tree with and
+    without it.
+
+    Args:
+      apply: one layer, (its parameters, x, its other inputs) -> x.
+      params: the layers' parameters, trees of equal shapes.
+      x: the input of the first layer.
+      others: what else each layer is given, trees of equal shapes; None leaves are left out.
+      remat: recompute each layer in the backward pass.
+
+    Returns:
+      The last output, and all of them.
+    """
+
+    def step(x, each):
+        x = apply(each[0], x, each[1])
+        return x, x
+
+    # Inside a scan nothing can be merged across the boundary, so CSE needs no preventing.
+    step = jax.checkpoint(step, prevent_cse=False) if remat else step
+    each = list(zip(params, others, strict=True))
+    x, outputs = jax.lax.scan(step, x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
+    return x, list(outputs)
