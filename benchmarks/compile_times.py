@@ -22,12 +22,14 @@ from noise_sched import experiment
 from noise_sched.train import new_state, step_of
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
-NOT_RUNS = ("__init__", "common")
+NOT_RUNS = ("__init__", "common", "edm_rows")
+VARIANTS = ["cifar10_edm:A,vp", "cifar10_edm:F,ve", "ffhq64_edm:F,ve"]  # other networks
 
 
 def names(chosen: list[str]) -> list[str]:
     """The configs to measure: those chosen, or all; a name may have a variant, "cifar10_edm:A"."""
-    return chosen or sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in NOT_RUNS)
+    stems = (path.stem for path in CONFIGS.glob("*.py"))
+    return chosen or sorted([*(stem for stem in stems if stem not in NOT_RUNS), *VARIANTS])
 
 
 def measure(name: str) -> dict:
