@@ -7,6 +7,10 @@ is the classic silent bug of diffusion code; here it raises.
 import os
 import pathlib
 
+# Most programs here run a few times only, and then take longer to optimize than to run. Processes
+# that tests start inherit it. tests/diffusion, which runs many steps, turns it off for itself.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jax
 from jaxtyping import install_import_hook
 

@@ -32,36 +32,34 @@ RESUMED = [name for name in RESUMED if name != "digits_unet"]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_tiny_trains_and_draws(name, tmp_path):
+def test_tiny(name, tmp_path, monkeypatch, capsys):
     module = importlib.import_module(f"configs.{name}")
     assert f"--config=configs/{name}.py" in module.__doc__ and "Expected:" in module.__doc__
     config = module.get_config("tiny").lock()
-    assert train.run(config, tmp_path / "run").step == config.train.steps
+    whole = train.run(config, tmp_path / "run")
+    assert whole.step == config.train.steps == 6
+    assert_draws(config, tmp_path)
+    if name in RESUMED:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                train, "fit", lambda *args, **more: loop.fit(*args, **more | {"steps": 4})
+            )
+            assert train.run(config, tmp_path / "parts").step == 4
+        resumed = train.run(config, tmp_path / "parts")
+        assert "resuming at step 4" in capsys.readouterr().out
+        for one, other in zip(arrays(whole.state), arrays(resumed.state), strict=True):
+            np.testing.assert_array_equal(one, other)
 
-    out = tmp_path / "samples"
-    assert drawing.run(config, tmp_path / "run", out, num_images=8)
+
+def assert_draws(config, folder) -> None:
+    out = folder / "samples"
+    assert drawing.run(config, folder / "run", out, num_images=8)
     found = np.load(out / "samples.npz")
     size, channels = config.data.image_size, config.data.channels
     assert found["images"].shape == (8, size, size, channels) and found["images"].dtype == np.uint8
     assert found["images"].std() > 0
     assert len(list((out / "images").glob("*.png"))) == 8 and (out / "grid.png").is_file()
-    assert not drawing.run(config, tmp_path / "run", out, num_images=8), "done already"
-
-
-@pytest.mark.parametrize("name", RESUMED)
-def test_tiny_resumes_bit_for_bit(name, tmp_path, monkeypatch, capsys):
-    config = importlib.import_module(f"configs.{name}").get_config("tiny").lock()
-    whole = train.run(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            train, "fit", lambda *args, **kwargs: loop.fit(*args, **kwargs | {"steps": 4})
-        )
-        assert train.run(config, tmp_path / "parts").step == 4
-    resumed = train.run(config, tmp_path / "parts")
-    assert whole.step == resumed.step == config.train.steps == 6
-    assert "resuming at step 4" in capsys.readouterr().out
-    for one, other in zip(arrays(whole.state), arrays(resumed.state), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert not drawing.run(config, folder / "run", out, num_images=8), "done already"
 
 
 def test_unknown_variants_are_refused():

@@ -16,14 +16,6 @@ from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.snapshots import Snapshots
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Hardly anything runs twice here: programs are compiled without optimizations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def tiny():
     """Seven small blocks on the digits, all of EDM2's options on."""
     config = edm_digits.get_config("tiny")

@@ -21,14 +21,6 @@ TINY = dict(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Hardly anything runs twice here: programs are compiled without optimizations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def tiny(**changes):
     return EDM2(**{**TINY, **changes})
 

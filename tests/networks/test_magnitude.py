@@ -9,14 +9,6 @@ from noise_sched.networks import magnitude
 from noise_sched.networks.magnitude import MPConv
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Hardly anything runs twice here: programs are compiled without optimizations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
