@@ -4,7 +4,10 @@
     python -m noise_sched.sample --workdir=runs/digits_unet --num_images=1000 \
         --out=runs/digits_unet/samples
 
-Expected: not measured yet. Preconditioning, log-normal sigma, 18 steps of Heun, 35 network passes.
+Expected: 800 steps take 3 min 38 s on two quiet CPU cores, compilation included. A classifier of real
+digits agrees with 96.9 % of the requested labels (of 1,000 digits, 18 steps of Heun, 35 network passes;
+seed 0; 97.3 % after 1,000 steps), and all ten classes are there. 1.15 M parameters; EDM's augmentation
+is off, and was not tried here.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +41,7 @@ def get_config(variant=None):
     config.optimizer.update(learning_rate=1e-3, warmup_images=6_400, decay="cosine")
     config.ema.halflife_images = 10_000
     config.train.update(
-        steps=1_000, batch_size=64, log_every=100, checkpoint_every=500, image_every=0
+        steps=800, batch_size=64, log_every=100, checkpoint_every=400, image_every=0
     )
     config.sample.update(steps=18, batch_size=250)
     return common.finish(config, variant)
