@@ -121,7 +121,9 @@ def measure(spec, scheduler, options, unroll, shape, repeats):
     with torch.no_grad():
         reference = slow(prepare())
         for _ in range(repeats):
-            slow(prepare())  # not timed: caches are the other's, whose threads still spin for a while
+            slow(
+                prepare()
+            )  # not timed: caches are the other's, whose threads still spin for a while
             x = prepare()
             times["theirs"].append(seconds(lambda x=x: slow(x)))
             for name, run in (("plain", plain), ("ours", fast)):

@@ -8,6 +8,7 @@ metrics.jsonl and TensorBoard events
 
 import json
 import pathlib
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -16,6 +17,23 @@ from noise_sched.training.report import flatten
 # Keys that may change between two starts of one run: they do not enter its numbers.
 _FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
 _FREE += ("train.fsdp", "data.data_dir", "ema.snapshot_every")
+
+# Keys that came after the first workdirs were written, with the values that change nothing.
+_LATER: dict[str, Any] = {
+    "augment.probability": 0.0,
+    "loss.reduction": "mean",
+    "loss.uncertainty": False,
+    "network.augment_dim": 0,
+    "network.scan": False,
+    "optimizer.warmup_images": 0,
+    "optimizer.sanitize": False,
+    "optimizer.normalize_weights": False,
+    "ema.halflife_images": 0,
+    "ema.rampup_ratio": 0.05,
+    "ema.stds": (),
+    "ema.snapshot_every": 0,
+    "sample.ema_std": 0.0,
+}
 
 
 def checkpoints(workdir: pathlib.Path) -> pathlib.Path:
@@ -44,7 +62,7 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
             "`python -m noise_sched.train --workdir=...` wrote."
         )
     try:
-        return ConfigDict(_tuples(json.loads(path.read_text())))
+        return ConfigDict(_with_later(_tuples(json.loads(path.read_text()))))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged ({error}): restore it, or train again.") from None
 
@@ -83,6 +101,15 @@ def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
         for key in keys
         if flat[0].get(key) != flat[1].get(key) and not key.startswith(_FREE)
     ]
+
+
+def _with_later(config: dict) -> dict:
+    """A config with the keys that did not exist when it was written; all networks were RINs then."""
+    old = "augment" not in config and config.get("network", {}).get("name") == "RIN"
+    for key, value in _LATER.items() if old else ():
+        room, name = key.split(".")
+        config.setdefault(room, {}).setdefault(name, value)
+    return config
 
 
 def _tuples(tree):

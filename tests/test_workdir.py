@@ -1,0 +1,39 @@
+"""What a workdir's config is read as."""
+
+import json
+
+import pytest
+
+from configs import common
+from noise_sched import workdir
+from noise_sched.workdir import _LATER
+
+
+def old_workdir(folder, config):
+    """As written before the keys in `_LATER` existed."""
+    for key in _LATER:
+        room, name = key.split(".")
+        del config[room][name]
+    del config["augment"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_keys_that_came_later_are_filled_in_with_what_changes_nothing(tmp_path):
+    config = json.loads(common.base().to_json())
+    old_workdir(tmp_path, config)
+    assert workdir.load_config(tmp_path).to_dict() == common.base().to_dict()
+    workdir.claim(tmp_path, common.base())  # the same run
+
+
+def test_a_value_that_is_there_is_kept(tmp_path):
+    config = common.base()
+    config.loss.reduction = "sum"
+    workdir.claim(tmp_path, config)
+    assert workdir.load_config(tmp_path).loss.reduction == "sum"
+
+
+@pytest.mark.parametrize("text", ["{", ""])
+def test_damage_is_told(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json is damaged .* restore it, or train again"):
+        workdir.load_config(tmp_path)
