@@ -112,7 +112,7 @@ def _with_later(config: dict) -> dict:
     return config
 
 
-def _tuples(tree):
+def _tuples(tree) -> Any:
     """JSON knows no tuples; a config's sequences are tuples, which command lines can override."""
     if isinstance(tree, dict):
         return {key: _tuples(value) for key, value in tree.items()}
