@@ -23,19 +23,22 @@ def arrays(state) -> list[np.ndarray]:
 
 
 # EDM's 64-pixel configs are cifar10_edm with other numbers: test_edm_configs.py holds them to that.
-CONFIGS = [name for name in CONFIGS if name not in ("ffhq64_edm", "afhqv2_64_edm")]
+CONFIGS, ALL = [name for name in CONFIGS if name not in ("ffhq64_edm", "afhqv2_64_edm")], CONFIGS
 
-# The larger ImageNet configs differ from imagenet64_rin in numbers only, and at `:tiny` in one: b.
-# Of the U-Nets one is resumed.
+# At `:tiny` the larger ImageNet RINs differ from imagenet64_rin in b only: one of them runs always.
+LARGER = [f"imagenet{size}_rin" for size in (128, 256, 512, 768, 1024)]
+RUN = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGER[1:] else name for name in CONFIGS
+]
+
+# Of the ImageNet configs and of the U-Nets one is resumed.
 RESUMED = [name for name in CONFIGS if not name.startswith("imagenet") or name == "imagenet64_rin"]
 RESUMED = [name for name in RESUMED if name != "digits_unet"]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", RUN)
 def test_tiny(name, tmp_path, monkeypatch, capsys):
-    module = importlib.import_module(f"configs.{name}")
-    assert f"--config=configs/{name}.py" in module.__doc__ and "Expected:" in module.__doc__
-    config = module.get_config("tiny").lock()
+    config = importlib.import_module(f"configs.{name}").get_config("tiny").lock()
     whole = train.run(config, tmp_path / "run")
     assert whole.step == config.train.steps == 6
     assert_draws(config, tmp_path)
@@ -51,6 +54,12 @@ def test_tiny(name, tmp_path, monkeypatch, capsys):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_the_head_has_the_command_and_what_to_expect(name):
+    head = importlib.import_module(f"configs.{name}").__doc__
+    assert f"--config=configs/{name}.py" in head and "Expected:" in head
+
+
 def assert_draws(config, folder) -> None:
     out = folder / "samples"
     assert drawing.run(config, folder / "run", out, num_images=8)
@@ -60,6 +69,16 @@ def assert_draws(config, folder) -> None:
     assert found["images"].std() > 0
     assert len(list((out / "images").glob("*.png"))) == 8 and (out / "grid.png").is_file()
     assert not drawing.run(config, folder / "run", out, num_images=8), "done already"
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_at_tiny_the_larger_rins_differ_in_their_input_scale_only(name):
+    one, other = (
+        importlib.import_module(f"configs.{each}").get_config("tiny").to_dict()
+        for each in ("imagenet64_rin", name)
+    )
+    assert one.pop("process") != other.pop("process")
+    assert one == other
 
 
 def test_unknown_variants_are_refused():
