@@ -35,10 +35,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from ml_collections import ConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import machine
-from noise_sched import networks
+from configs import cifar10_edm, cifar10_rin
+from noise_sched import experiment
 
 SIZE, CHANNELS = 32, 3
 LEARNING_RATE = 1e-4
@@ -69,32 +71,15 @@ class Side:
 
 def pairs(dtype: Any) -> dict[str, tuple[Any, Callable[[], torch.nn.Module]]]:
     """Ours, and how to make the peer."""
-    rin = networks.RIN(
-        image_size=SIZE,
-        channels=CHANNELS,
-        num_classes=0,
-        patch_size=2,
-        num_layers=(2, 2, 2),
-        latent_slots=128,
-        latent_dim=512,
-        latent_heads=16,
-        tape_dim=256,
-        tape_mlp_ratio=2,
-        rw_heads=8,
-        dtype=dtype,
-    )
-    unet = networks.DDPMpp(
-        image_size=SIZE,
-        channels=CHANNELS,
-        num_classes=0,
-        model_channels=128,
-        channel_mult=(2, 2, 2),
-        num_blocks=4,
-        attention_resolutions=(16,),
-        dropout=0.0,
-        dtype=dtype,
-    )
+    rin = network_of(cifar10_rin.get_config(), dtype, drop_units=0.0, drop_path=0.0)
+    unet = network_of(cifar10_edm.get_config("C"), dtype, dropout=0.0)
     return {"RIN": (rin, rin_peer), "DDPM++": (unet, unet_peer)}
+
+
+def network_of(config: ConfigDict, dtype: Any, **changes: Any) -> Any:
+    """The network of a config, without labels."""
+    config.network.update(num_classes=0, dtype=str(jnp.dtype(dtype)), **changes)
+    return experiment.from_config(config).network
 
 
 def rin_peer() -> torch.nn.Module:

@@ -86,11 +86,6 @@ class ADM(UNet, kw_only=True):
         """As `UNet.validate`, and the fields of this network."""
         checks.check_least(self, dict(channels_per_head=1))
         super().validate()
-        if self.model_channels % 2:
-            raise ValueError(
-                f"model_channels={self.model_channels} must be even: the code of the noise level is "
-                f"made from pairs of sine and cosine."
-            )
 
     @nn.nowrap
     def _check_stage(self, stage: Stage) -> None:

@@ -25,7 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
+from noise_sched.networks import checks
 from noise_sched.networks.magnitude import MPConv, mp_cat, mp_fourier, mp_silu, mp_sum, normalize
+from noise_sched.networks.resampling import resample
 
 _BRANCH = 0.3  # share of the residual branch and of attention in the sum with the main path
 _LABEL = 0.5  # share of the class in the embedding
@@ -60,7 +62,7 @@ class Block(nn.Module, kw_only=True):
         train: bool = False,
     ) -> Float[Array, "batch new_height new_width {self.features}"]:
         """The block; `train` turns dropout on (key "dropout")."""
-        x = _resample(x, self.resample)
+        x = resample(x, self.resample, (1, 1))
         adapt = lambda x: x
         if x.shape[-1] != self.features:
             adapt = MPConv(self.features, (1, 1), name="conv_skip")
@@ -218,18 +220,13 @@ class EDM2(nn.Module, kw_only=True):
           ValueError: it does not; the message says what to change.
         """
         least = dict(image_size=1, channels=1, num_classes=0, model_channels=1, num_blocks=1)
-        for field, minimum in (least | dict(channels_per_head=1)).items():
-            if getattr(self, field) < minimum:
-                raise ValueError(
-                    f"{field} must be at least {minimum}, but got {getattr(self, field)}."
-                )
+        checks.check_least(self, least | dict(channels_per_head=1))
+        checks.check_rates(self, ["dropout"])
         if not self.channel_mult or min(self.channel_mult) < 1:
             raise ValueError(
                 f"channel_mult needs one number per resolution, each at least 1, but got "
                 f"{self.channel_mult}: for example (1, 2, 3, 4)."
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a probability in [0, 1), but got {self.dropout}.")
         stride = 2 ** (len(self.channel_mult) - 1)
         if self.image_size % stride:
             raise ValueError(
@@ -330,36 +327,10 @@ class EDM2(nn.Module, kw_only=True):
 
     @nn.nowrap
     def _check_inputs(self, x, label, augment_label) -> None:
-        expected = (self.image_size, self.image_size, self.channels)
-        if x.ndim != 4 or x.shape[1:] != expected:
-            raise ValueError(
-                f"This EDM2 was made for images [batch, height, width, channels] = "
-                f"[batch, {', '.join(map(str, expected))}], but x has shape {list(x.shape)}: "
-                f"resize the images or change image_size and channels."
-            )
-        if self.num_classes and label is None:
-            raise ValueError(
-                f"This EDM2 has {self.num_classes} classes, but label is None: pass one integer "
-                f"per image, -1 for no class."
-            )
-        if not self.num_classes and label is not None:
-            raise ValueError(
-                "This EDM2 has no classes (num_classes=0), but got labels: pass label=None or set "
-                "num_classes."
-            )
+        checks.check_images(self, x)
+        checks.check_label(self, label)
         if augment_label is not None:
             raise ValueError(
                 "EDM2 is not told of augmentations, but got augment_label: pass None, or use a "
                 "network with augment_dim, such as DDPMpp."
             )
-
-
-def _resample(x, mode: str):
-    """Half or double the pixels with the box filter [1, 1], or leave them."""
-    batch, height, width, features = x.shape
-    if mode == "down":
-        x = x.reshape(batch, height // 2, 2, width // 2, 2, features)
-        return jnp.mean(x, axis=(2, 4))
-    if mode == "up":
-        return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-    return x

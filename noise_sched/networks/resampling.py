@@ -38,6 +38,13 @@ def upsample(x: Images, taps: Sequence[int]) -> Images:
     return functools.reduce(lambda x, axis: _up(x, axis, taps), (1, 2), x)
 
 
+def resample(x: Images, direction: str, taps: Sequence[int]) -> Images:
+    """`downsample` for "down", `upsample` for "up", x itself for ""."""
+    if direction == "down":
+        return downsample(x, taps)
+    return upsample(x, taps) if direction == "up" else x
+
+
 def border(taps: Sequence[int]) -> int:
     """p: the cells beyond the image that the filter looks at, on each side."""
     return (len(taps) - 1) // 2

@@ -168,11 +168,6 @@ class DDPMpp(UNet, kw_only=True):
                 f"resample_filter must have an even number of taps with a sum other than 0, but got "
                 f"{taps}: for example (1, 1) or (1, 3, 3, 1)."
             )
-        if self.model_channels % 2:
-            raise ValueError(
-                f"model_channels={self.model_channels} must be even: the code of the noise level is "
-                f"made from pairs of sine and cosine."
-            )
         if self.frequencies and self.embedding != "fourier":
             raise ValueError(
                 f"frequencies are given ({len(self.frequencies)} of them), but embedding="

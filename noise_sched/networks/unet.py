@@ -385,6 +385,11 @@ class UNet(nn.Module, kw_only=True):
             | dict(pad_channels=1),
         )
         checks.check_rates(self, ["dropout"])
+        if self.model_channels % 2:
+            raise ValueError(
+                f"model_channels={self.model_channels} must be even: the code of the noise level is "
+                f"made from pairs of sine and cosine."
+            )
         if not self.channel_mult or min(self.channel_mult) < 1:
             raise ValueError(
                 f"channel_mult needs one positive number per level, but got {self.channel_mult}: "

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
-from noise_sched.networks.resampling import Images, border, downsample, upsample
+from noise_sched.networks.resampling import Images, border, downsample, resample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,14 +210,14 @@ class Block(nn.Module, kw_only=True):
         style, eps = self.style, self.style.epsilon
         x = x if skip is None else jnp.concatenate([x, skip], axis=-1)
         h = nn.silu(group_norm(x, eps, "norm0")).astype(self.dtype)
-        h = self._conv("conv0", style.initial)(self._resampled(h))
+        h = self._conv("conv0", style.initial)(resample(h, self.resample, self.taps))
         h = self._conditioned(h, emb)
         if dropout_key is not None:
             h = nn.Dropout(self.dropout, deterministic=False)(h, rng=dropout_key)
         h = self._conv("conv1", style.initial_last)(h)
 
         projected = x.shape[-1] != self.features or (self.resample and style.project_resampled)
-        x = self._resampled(x)
+        x = resample(x, self.resample, self.taps)
         if projected:
             x = self._conv("skip", style.initial, size=1)(x)
         x = (x + h) * style.residual_scale
@@ -241,11 +241,6 @@ class Block(nn.Module, kw_only=True):
             scale, shift = jnp.split(affine, 2, axis=-1)
             h = group_norm(h, style.epsilon, "norm1") * (1 + scale) + shift
         return nn.silu(h).astype(self.dtype)
-
-    def _resampled(self, x: Images) -> Images:
-        if self.resample == "down":
-            return downsample(x, self.taps)
-        return upsample(x, self.taps) if self.resample == "up" else x
 
     def _conv(self, name: str, initial: Initial, **fields: Any) -> Conv:
         fields = {"features": self.features, **fields}
