@@ -2,8 +2,8 @@ r"""Multistep DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), orders 1 to 3, an
 
 With lambda = ln(alpha / sigma), h the step in it and q = exp(-h), from level t to level s:
 
-    (1)  x_s = alpha_s x0 + sigma_s q^eta eps + sigma_s sqrt(1 - q^(2 eta)) z
-             + alpha_s (w_1 D_1 + w_2 D_2)
+    (1)  x_s = (sigma_s / sigma_t) q^eta x_t + alpha_s (1 - q^(1 + eta)) x0
+             + alpha_s (w_1 D_1 + w_2 D_2) + sigma_s sqrt(1 - q^(2 eta)) z
 
 The first line is the first-order method: DDIM for eta = 0, the paper's SDE-DPM-Solver++ for eta = 1 (the
 family between them as in k-diffusion). In the second, D_1 and D_2 are h dx0/dlambda and h^2 d^2x0/dlambda^2
@@ -115,13 +115,14 @@ class dpmpp:
         prediction, memory = denoise(state.x, level, state.memory)
         ratio = signal_ratio(level, next_level)
         length = -jnp.log(ratio)
-        x = spread(next_level.alpha, state.x) * prediction.x0
+        # q^eta, and 1 where nothing is random even from zero SNR, where q = 0.
+        power = jnp.power(ratio, jnp.asarray(self.eta, ratio.dtype)) if self.stochastic else 1.0
+        kept, gained = next_level.sigma / level.sigma * power, 1.0 - ratio * power
+        x = spread(kept, state.x) * state.x
+        x = x + spread(next_level.alpha * gained, x) * prediction.x0
         if self.stochastic:
-            kept = jnp.power(ratio, jnp.asarray(self.eta, ratio.dtype))
-            fresh = next_level.sigma * jnp.sqrt(1.0 - jnp.square(kept))
-            x = x + spread(next_level.sigma * kept, x) * prediction.eps + spread(fresh, x) * noise
-        else:
-            x = x + spread(next_level.sigma, x) * prediction.eps
+            fresh = next_level.sigma * jnp.sqrt(1.0 - jnp.square(power))
+            x = x + spread(fresh, x) * noise
         history = state.history
         if self.order > 1:
             newest = (prediction.x0, *history.x0)

@@ -71,9 +71,10 @@ class heun(OdeSolver):
                 middle = self.level_between(level, next_level, self.time(level) + stage * size)
                 halfway = self.line(level, middle, stage * size, regular)(x, prediction)
             second, next_memory = denoise(halfway, middle, memory)
-            share = spread(jnp.broadcast_to(0.5 / stage, size.shape), x)
-            slope = line.slope(x, prediction)
+            # The first slope is what led to `predicted`: kept in x, not in a prediction beside it.
+            slope = predicted - spread(line.x, x) * x
             second_slope = self.line(middle, next_level, size, regular).slope(x, second)
+            share = spread(jnp.broadcast_to(0.5 / stage, size.shape), x)
             better = predicted + share * (second_slope - slope)
             return jnp.where(
                 corrects.reshape(spread(size, x).shape), better, predicted
