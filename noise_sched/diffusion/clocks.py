@@ -18,10 +18,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.pytrees import register_pytree
 
 Value = Float[Array, "*shape"]
 
@@ -48,7 +48,7 @@ class Clock(Protocol):
         ...
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class by_sigma:
     """u = sigma / alpha: EDM's choice, sigma(t) = t. Infinite at zero SNR."""
@@ -68,7 +68,7 @@ class by_sigma:
         return cos * cos
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class by_variance:
     """u = (sigma / alpha)^2: the VE process of Song et al. 2021, sigma(t) = sqrt(t)."""
@@ -88,7 +88,7 @@ class by_variance:
         return cos * cos * cos / (2.0 * sin)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class by_logsnr:
     """u = 2 ln(alpha / sigma), the logSNR. Infinite at both ends."""
@@ -108,7 +108,7 @@ class by_logsnr:
         return -0.5 * sin * cos
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class by_angle:
     """u = phi = arctan(sigma / alpha), from pi/2 at zero SNR to 0 at clean data: finite at both ends.
@@ -131,7 +131,7 @@ class by_angle:
         return jnp.ones_like(cos)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class by_beta:
     """The t of the VP process with a linear beta(t) (Song et al. 2021, arXiv 2011.13456).

@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion import schedules
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Conditioning(Protocol):
         ...
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class gamma:
     """scale * gamma, with gamma in the unscaled frame (so b does not move it).
@@ -46,7 +46,7 @@ class gamma:
         return self.scale * level.gamma
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class angle:
     """scale * arccos sqrt(gamma), the signal's angle in [0, pi/2]: finite and smooth at both ends.
@@ -63,7 +63,7 @@ class angle:
         return self.scale * level.angle
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class log_sigma:
     """scale * ln(sigma / (unit alpha)): EDM's c_noise (Karras et al. 2022, arXiv 2206.00364, Table 1).
@@ -89,7 +89,7 @@ class log_sigma:
         return self.scale * (-0.5 * level.logsnr - jnp.log(unit))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class index:
     """The number 0 .. T-1 of the table's level that is nearest in sigma / alpha.
@@ -119,7 +119,7 @@ class index:
         return found.astype(level.alpha.dtype)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class vp_time:
     """scale * t of `vp_diffusion`, as a function of the level: EDM's Table 1, column VP.

@@ -12,20 +12,20 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.conditioning import Conditioning
 from noise_sched.diffusion.input_scale import InputScale
 from noise_sched.diffusion.parametrization import Parametrization, Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 
 Memory: TypeAlias = Any  # a pytree that travels from step to step: RIN's latents, () for a U-Net
 Network: TypeAlias = Callable[[Images, Float[Array, "batch"], Memory], tuple[Images, Memory]]
 Denoise: TypeAlias = Callable[[Images, NoiseLevel, Memory], tuple[Prediction, Memory]]
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Preconditioner:
     """The meaning of a network's input, condition and output.

@@ -17,10 +17,10 @@ from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.numbers import require
+from noise_sched.diffusion.pytrees import register_pytree
 
 # The smallest time that is not clean data: the near end of a `SigmaSchedule`, to all digits.
 JUST_ABOVE_CLEAN = 1e-30
@@ -35,7 +35,7 @@ class Grid(Protocol):
         ...
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class uniform:
     """Equation (1), as published by Chen 2023: the first step starts from pure noise, t = 1."""
@@ -47,7 +47,7 @@ class uniform:
         return jnp.asarray(np.arange(steps, -1, -1) / steps, float)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class edm:
     """Equation (2): N times from 1 to `last`, both among them, then clean data.
@@ -72,7 +72,7 @@ class edm:
         return jnp.asarray([*((1 - part) + part * last), 0.0], float)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class leading:
     """Equation (3): the older default of DDIM and Stable Diffusion. The last level is never sampled.
@@ -97,7 +97,7 @@ class leading:
         return _times(k, self.levels)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class linspace:
     """Equation (4): both ends among the levels. One step starts from the last level.
@@ -116,7 +116,7 @@ class linspace:
         return _times(1 + np.round(np.linspace(self.levels - 1, 0, steps)), self.levels)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class trailing:
     """Equation (5): from the last level, the best of the three at few steps (Lin et al., section 3.3).
@@ -134,7 +134,7 @@ class trailing:
         return _times(k, self.levels)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class iddpm:
     """EDM's Table 1, column iDDPM: numbered levels evenly from T - skip to 1.

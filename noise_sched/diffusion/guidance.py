@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array
 
 from noise_sched.diffusion import parametrization
@@ -24,6 +23,7 @@ from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization, Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ class Guidance(Protocol):
         ...
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class none:
     """The conditional denoiser alone."""
@@ -118,7 +118,7 @@ def _spread(out: Images) -> Array:
     return jnp.std(out, axis=tuple(range(1, out.ndim)), keepdims=True)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class cfg(_Extrapolation):
     """Classifier-free guidance: away from the same network without the label.
@@ -140,7 +140,7 @@ class cfg(_Extrapolation):
         self._check()
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class autoguide(_Extrapolation):
     """Autoguidance (Karras et al. 2024, arXiv 2406.02507): away from a worse network, same label.
@@ -163,7 +163,7 @@ class autoguide(_Extrapolation):
         self._check()
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class interval:
     """Guidance at middle noise levels only (Kynkaanniemi et al. 2024, arXiv 2404.07724).

@@ -15,11 +15,11 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.numbers import Leaf
 from noise_sched.diffusion.parametrization import check_sigma_data
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 
 
 @runtime_checkable
@@ -31,7 +31,7 @@ class InputScale(Protocol):
         ...
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class none:
     """The network sees x_t as it is, equation (1)."""
@@ -41,7 +41,7 @@ class none:
         return x
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class analytic:
     """The network sees x_t over its expected standard deviation, equation (2).
@@ -62,7 +62,7 @@ class analytic:
         return x * jax.lax.rsqrt(jnp.square(level.alpha * sigma_data) + jnp.square(level.sigma))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class per_example_std:
     """The network sees x_t over its own standard deviation, equation (3).

@@ -36,13 +36,13 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Key
 
 from noise_sched.diffusion.denoiser import Memory, Preconditioner
 from noise_sched.diffusion.numbers import is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization
 from noise_sched.diffusion.process import Images, NoiseLevel, Process, diffuse
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules import Schedule
 from noise_sched.diffusion.weighting import Weighting
 
@@ -55,7 +55,7 @@ TrainNetwork: TypeAlias = Callable[
 LogVariance: TypeAlias = Callable[[Float[Array, "batch"]], Float[Array, "batch"]]
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """Everything that defines the loss (1) or (2).

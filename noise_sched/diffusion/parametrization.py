@@ -34,11 +34,11 @@ from collections.abc import Callable
 from typing import ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 
 Clip = Callable[[Array], Array]
 
@@ -47,7 +47,7 @@ def _keep(x0: Array) -> Array:
     return x0
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """What is believed of x_t: its clean data and its noise, x_t = alpha x0 + sigma eps.
@@ -82,7 +82,7 @@ class Parametrization(Protocol):
         ...
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class eps:
     """The network predicts the noise, equation (1) (Ho et al. 2020). Undefined at zero SNR."""
@@ -105,7 +105,7 @@ class eps:
         return level.alpha
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class x0:
     """The network predicts the clean data in [-1, 1], equation (2).
@@ -130,7 +130,7 @@ class x0:
         return level.sigma
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class v:
     """The network predicts the velocity, equation (3). Defined at every level, zero SNR included."""
@@ -166,7 +166,7 @@ def _circle(level: NoiseLevel) -> tuple[Array, Array, Array]:
     return a / h, level.sigma / h, h
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class edm:
     """EDM's preconditioned output F, equation (4). Defined at every level, zero SNR included.
@@ -212,7 +212,7 @@ class edm:
         return jnp.sqrt(jnp.square(level.alpha * sigma_data) + jnp.square(level.sigma))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class flow:
     """Rectified flow's velocity eps - x0, equation (5) (Liu et al. 2023, arXiv 2209.03003)."""
@@ -239,7 +239,7 @@ class flow:
         return level.alpha + level.sigma
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class score:
     """The network predicts -eps, equation (6): the score times sigma (EDM's Table 1, column VE)."""

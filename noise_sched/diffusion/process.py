@@ -19,15 +19,15 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.pytrees import register_pytree
 
 Images = Float[Array, "batch *event"]
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class NoiseLevel:
     """How much signal and how much noise: x_t = alpha x0 + sigma eps.
@@ -92,7 +92,7 @@ class Process(Protocol):
         ...
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class vp:
     """The variance-preserving process with input scaling, equation (1).
@@ -122,7 +122,7 @@ class vp:
         )
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class ve:
     """The variance-exploding process, equation (3): EDM's own frame. Zero SNR is sigma = inf."""
@@ -138,7 +138,7 @@ class ve:
         )
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class flow:
     """The straight path of rectified flow, equation (4): alpha + sigma = 1 (arXiv 2209.03003)."""

@@ -13,16 +13,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Key, Shaped
 
 from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import Leaf, require
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import Solver, State
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
     """Every step of a run.

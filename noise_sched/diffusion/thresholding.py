@@ -8,11 +8,11 @@ import dataclasses
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import from_x0
+from noise_sched.diffusion.pytrees import register_pytree
 
 
 @runtime_checkable
@@ -24,7 +24,7 @@ class Threshold(Protocol):
         ...
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class none:
     """x0 is left as predicted."""
@@ -34,7 +34,7 @@ class none:
         return denoise
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class static:
     """x0 is clipped to [-bound, bound] (in the reference, b x0 to [-b, b]: the same thing).
@@ -64,7 +64,7 @@ class static:
         return clipped
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class dynamic:
     r"""Dynamic thresholding (Saharia et al. 2022, Imagen, arXiv 2205.11487, section 2.3).

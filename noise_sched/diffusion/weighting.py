@@ -24,13 +24,13 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion import parametrization
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization, check_sigma_data
 from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 
 Value = Float[Array, "batch"]
 
@@ -66,7 +66,7 @@ def convert(
     return weight * jnp.square(own.error_scale(level) / space.error_scale(level))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class uniform:
     """Weight 1 at every level, in the space of the loss (Chen 2023: eps) or in another.
@@ -84,7 +84,7 @@ class uniform:
         return ones if self.space is None else convert(ones, level, self.space, space)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class edm:
     """EDM's lambda(sigma) (Karras et al. 2022, arXiv 2206.00364, Table 1): uniform in `edm(sigma_data)`.
@@ -105,7 +105,7 @@ class edm:
         return convert(jnp.ones_like(level.alpha), level, own, space)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class min_snr:
     """Min-SNR (Hang et al. 2023, arXiv 2303.09556): min(SNR, gamma) in x0.
@@ -126,7 +126,7 @@ class min_snr:
         return convert(weight, level, parametrization.eps(), space)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class soft_min_snr:
     """Soft min-SNR (Crowson et al. 2024, arXiv 2401.11605): SNR gamma / (SNR + gamma) in x0.
@@ -148,7 +148,7 @@ class soft_min_snr:
         return convert(weight, level, parametrization.eps(), space)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class p2:
     """P2 (Choi et al. 2022, arXiv 2204.00227): (k + SNR)^-gamma in eps.
@@ -171,7 +171,7 @@ class p2:
         return convert((self.k + snr) ** -self.gamma, level, parametrization.eps(), space)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class sigmoid:
     """S(bias - logSNR) per unit of logSNR (Kingma & Gao 2023, arXiv 2303.00848; SiD2, arXiv 2410.19324).

@@ -9,9 +9,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import GammaSchedule, Time, Value
 
 
@@ -38,7 +38,7 @@ def _check_tau(name, tau) -> None:
         require(tau > 0, f"{name}(tau) must be positive, got {tau}. The papers use 0.3 to 3.")
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class linear(GammaSchedule):
     """gamma(t) = 1 - t (Chen 2023, "simple linear").
@@ -57,7 +57,7 @@ class linear(GammaSchedule):
         return 1.0 - t, t
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class cosine(GammaSchedule):
     r"""The cosine family of Chen 2023.
@@ -117,7 +117,7 @@ def _power_difference(a, b, a_minus_b, power):
     return a**power * shrink
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class plain_cosine(GammaSchedule):
     r"""The reference implementation's default cosine, with its two offsets.
@@ -153,7 +153,7 @@ class plain_cosine(GammaSchedule):
         return jnp.sin(co_angle) ** 2, jnp.sin(angle) ** 2
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class sigmoid(GammaSchedule):
     r"""The sigmoid family (Jabri et al. 2022; Chen 2023).
@@ -190,7 +190,7 @@ class sigmoid(GammaSchedule):
         return signal, noise
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class logarithmic(GammaSchedule):
     r"""The reference implementation's `log` schedule.
@@ -224,7 +224,7 @@ class logarithmic(GammaSchedule):
         return signal, noise
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class rectified_flow(GammaSchedule):
     r"""The straight path x_t = (1 - t) x0 + t eps, as a noise level: logsnr = 2 ln((1 - t) / t).
@@ -243,7 +243,7 @@ class rectified_flow(GammaSchedule):
         return 2.0 * (jnp.log(1.0 - t) - jnp.log(t))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class vp_diffusion(GammaSchedule):
     r"""Song's VP diffusion, whose beta grows linearly with t (column VP of EDM's Table 1).

@@ -10,13 +10,13 @@ import dataclasses
 
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import LogSnrSchedule, Time, Value
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class lognormal(LogSnrSchedule):
     """EDM's p(sigma): ln(sigma / alpha) ~ N(p_mean, p_std^2) (Karras et al. 2022, Table 1).
@@ -37,7 +37,7 @@ class lognormal(LogSnrSchedule):
         return -2.0 * (self.p_mean + self.p_std * ndtri(as_float(t)))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class logit_normal(LogSnrSchedule):
     """Rectified flow with logit-normal time (Esser et al. 2024, arXiv 2403.03206, section 3.1).
@@ -61,7 +61,7 @@ class logit_normal(LogSnrSchedule):
         return -2.0 * (self.mean + self.std * ndtri(as_float(t)))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class laplace(LogSnrSchedule):
     r"""logSNR ~ Laplace(mu, b) (Hang et al. 2024, arXiv 2407.03297).

@@ -7,13 +7,13 @@ Table 1) are `grids.edm()(N)` on one of these.
 import dataclasses
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import SigmaSchedule, Value, check_sigmas
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class karras(SigmaSchedule):
     r"""EDM's sampling steps (Karras et al. 2022, equation 5), linear in sigma^(1 / rho).
@@ -41,7 +41,7 @@ class karras(SigmaSchedule):
         return self.rho * jnp.log(low * (1.0 - t) + high * t)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class geometric(SigmaSchedule):
     r"""Song's VE diffusion (arXiv 2011.13456), linear in ln sigma: column VE of EDM's Table 1.
@@ -75,7 +75,7 @@ _ALIGNED = {
 }
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class align_your_steps(SigmaSchedule):
     """Align Your Steps (Sabour et al. 2024, arXiv 2404.14507): sigmas optimized for one model.

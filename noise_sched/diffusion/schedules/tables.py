@@ -26,9 +26,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import Schedule, Time, Value
 
 # [levels]: numpy float64 on the host, or a JAX array where a hyper-parameter is traced.
@@ -143,7 +143,7 @@ def _ramp(start: Leaf, end: Leaf, levels: int) -> Table:
     return start * (1.0 - i) + end * i
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class linear_betas(TableSchedule):
     """beta linear in k (Ho et al. 2020). sqrt(abar_T) = 0.00635: not zero.
@@ -166,7 +166,7 @@ class linear_betas(TableSchedule):
         return _ramp(self.start, self.end, self.levels)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class scaled_linear(TableSchedule):
     """sqrt(beta) linear in k: Stable Diffusion (Rombach et al. 2022). sqrt(abar_T) = 0.0683.
@@ -189,7 +189,7 @@ class scaled_linear(TableSchedule):
         return _ramp(self.start**0.5, self.end**0.5, self.levels) ** 2
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class sigmoid_betas(TableSchedule):
     """beta a logistic curve in k, from S(-6) to S(6) (GeoDiff). Not the gamma of `sigmoid`.
@@ -215,7 +215,7 @@ class sigmoid_betas(TableSchedule):
         return self.start + (self.end - self.start) * curve
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class cosine_betas(TableSchedule):
     r"""The cosine table of Nichol & Dhariwal 2021; EDM's iDDPM column has the same levels.
@@ -254,7 +254,7 @@ class cosine_betas(TableSchedule):
         return xp.minimum(drop / xp.sin(width * to_end[:-1]) ** 2, self.max_beta)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class from_betas(TableSchedule):
     """Anyone's table of betas.
@@ -287,7 +287,7 @@ class from_betas(TableSchedule):
         return np.asarray(self.betas)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class from_alpha_bars(TableSchedule):
     """Anyone's table of abar (the "alphas_cumprod" of a checkpoint).

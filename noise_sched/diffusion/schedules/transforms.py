@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import GammaSchedule, Schedule, Time, Value
 from noise_sched.diffusion.schedules.tables import (
     Table,
@@ -29,7 +29,7 @@ from noise_sched.diffusion.schedules.tables import (
 _SCHEDULE: dict[str, Any] = {"kind": "schedule"}
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class zero_terminal(TableSchedule):
     r"""Zero terminal SNR (Lin et al. 2024, arXiv 2305.08891, Algorithm 1), for any schedule.
@@ -106,7 +106,7 @@ class _continuous(GammaSchedule):
         return s, noise / (1.0 + s)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class shift(TableSchedule):
     r"""The schedule for another image size (Hoogeboom et al. 2023, arXiv 2301.11093, section 3.1).
@@ -153,7 +153,7 @@ class shift(TableSchedule):
         return _scale_odds(self.schedule.gamma(t), gain)
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class interpolated_shift:
     r"""A shift that changes along t (Hoogeboom et al. 2023, arXiv 2301.11093, section 3.1).
@@ -199,7 +199,7 @@ class interpolated_shift:
         return _scale_odds(self.schedule.gamma(t), jnp.exp(self._shift(t)))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class crop:
     """Only t in [start, end] of a schedule, stretched to [0, 1]: finite ends for an infinite schedule.
@@ -234,7 +234,7 @@ class crop:
         return self.schedule.gamma(self._inner(t))
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class discrete(TableSchedule):
     """Only T levels of a schedule: t in ((k - 1) / T, k / T] is level k, so that uniform t is uniform k.

@@ -4,16 +4,16 @@ import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import Leaf
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class State:
     """What travels from step to step.

@@ -12,16 +12,16 @@ ordinary values.
 import dataclasses
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, snr_ratio
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class ddim:
     """DDIM, equation (1).

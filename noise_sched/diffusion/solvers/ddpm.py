@@ -15,16 +15,16 @@ ordinary values. It is the published update for x0, eps that agree, as they do a
 import dataclasses
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, snr_ratio
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class ddpm:
     """Ancestral sampling, equations (1) and (2).

@@ -22,17 +22,17 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, signal_ratio, spread
 from noise_sched.diffusion.solvers.exponential import psi
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Earlier:
     """A multistep solver's history.
@@ -58,7 +58,7 @@ def nothing_earlier(count: int, x: Images, levels: NoiseLevel, counts_down: bool
     )
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class dpmpp:
     """DPM-Solver++, equation (1); one network evaluation per step at every order.

@@ -9,16 +9,15 @@ deterministic sampler of each earlier paper.
 
 import dataclasses
 
-from jax.tree_util import register_dataclass
-
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State
 from noise_sched.diffusion.solvers.ode import OdeSolver
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class euler(OdeSolver):
     """Euler's method, equation (1): first order. The fields are `OdeSolver`'s."""

@@ -11,13 +11,12 @@ here it is that: exact in every frame, from zero SNR and to clean data.
 
 import dataclasses
 
-from jax.tree_util import register_dataclass
-
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.ddim import ddim
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class euler_ancestral(ddim):
     """Equation (2): `ddim(eta)` under the name that other libraries use, and with their default.

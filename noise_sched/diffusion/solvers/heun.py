@@ -17,17 +17,17 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, spread
 from noise_sched.diffusion.solvers.ode import OdeSolver
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class heun(OdeSolver):
     """Equation (2): second order. The other fields are `OdeSolver`'s.

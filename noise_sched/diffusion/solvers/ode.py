@@ -30,19 +30,19 @@ import dataclasses
 import math
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.clocks import Clock, by_sigma
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import spread
 
 Value = Float[Array, "batch"]
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class OdeSolver:
     """The fields of an ODE solver with churn.

@@ -23,18 +23,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, signal_ratio, spread
 from noise_sched.diffusion.solvers.dpmpp import Earlier, nothing_earlier
 from noise_sched.diffusion.solvers.exponential import psi
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class Corrected:
     """What the corrector needs of the step before.
@@ -50,7 +50,7 @@ class Corrected:
     order: Leaf
 
 
-@register_dataclass
+@register_pytree
 @dataclasses.dataclass(frozen=True)
 class unipc:
     """UniPC, equations (2) and (3); one network evaluation per step, deterministic.

@@ -1,0 +1,41 @@
+"""Pytrees that know their class.
+
+JAX keeps a compiled program for each structure of its arguments. `jax.tree_util.register_dataclass`
+compares structures without the class (jax 0.10): `by_sigma()` and `by_variance()`, dataclasses with as
+many fields, are then "equal" and only their hashes tell them apart, so once in a while a jitted function
+that has seen one runs its program for the other. A choice here is a class, so it may not be forgotten.
+"""
+
+import dataclasses
+from typing import Any, TypeVar
+
+from jax.tree_util import GetAttrKey, register_pytree_with_keys
+
+Class = TypeVar("Class", bound=type)
+
+
+def register_pytree(cls: Class) -> Class:
+    """Makes a dataclass a pytree node, as a decorator above `@dataclasses.dataclass(frozen=True)`.
+
+    Fields are children, in their order; those with `metadata={"static": True}` belong to the structure
+    and must be hashable. Structures are equal only if the class is.
+    """
+    fields = dataclasses.fields(cls)
+    static = tuple(f.name for f in fields if f.metadata.get("static", False))
+    children = tuple(f.name for f in fields if f.name not in static)
+    keys = tuple(GetAttrKey(name) for name in children)
+
+    def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(getattr(node, n) for n in children), tuple(getattr(node, n) for n in static)
+
+    def flatten_with_keys(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        values, structure = flatten(node)
+        return tuple(zip(keys, values, strict=True)), structure
+
+    def unflatten(structure: tuple[Any, ...], values: Any) -> Any:
+        return cls(
+            **dict(zip(static, structure, strict=True)), **dict(zip(children, values, strict=True))
+        )
+
+    register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
