@@ -4,19 +4,29 @@ Each check names both choices and the mend. What can be drawn in training and wh
 is found by evaluating the schedules, so that a new choice is covered by its own `supports_zero_snr`.
 """
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from noise_sched.data import augment
 from noise_sched.diffusion.guidance import Guidance
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.training import power_ema
 
 
 class ConfigError(ValueError):
     """A config that cannot work; the message names the key, what it is and what would do."""
 
 
-def check(config: ConfigDict, objective: Objective, levels: NoiseLevel, guidance: Guidance) -> None:
+def check(
+    config: ConfigDict,
+    objective: Objective,
+    network: nn.Module,
+    levels: NoiseLevel,
+    guidance: Guidance,
+) -> None:
     """Refuses what cannot work.
 
     Raises:
@@ -37,6 +47,10 @@ def check(config: ConfigDict, objective: Objective, levels: NoiseLevel, guidance
         _check_weight(config, objective, drawn, rate)
     _check_guidance(config, objective, guidance)
     _check_classes(config)
+    _check_memory(config, network)
+    _check_augmentation(config, network)
+    _check_magnitudes(config, network)
+    _check_averages(config)
 
 
 def _last_time():
@@ -122,4 +136,71 @@ def _check_classes(config: ConfigDict) -> None:
         raise ConfigError(
             f"config.sample.classes contains {wrong}, but the network has "
             f"{f'classes 0 to {classes - 1}' if classes else 'no classes'}."
+        )
+
+
+def _check_memory(config: ConfigDict, network: nn.Module) -> None:
+    if config.loss.self_conditioning and not jax.tree.leaves(network.initial_memory(1)):
+        raise ConfigError(
+            f"config.loss.self_conditioning={config.loss.self_conditioning}, but "
+            f"{config.network.name} keeps no memory from one pass to the next. Set it to 0."
+        )
+
+
+def _check_augmentation(config: ConfigDict, network: nn.Module) -> None:
+    probability = config.augment.probability
+    given = f"config.augment.probability={probability}"
+    if not 0 <= probability <= 1:
+        raise ConfigError(f"{given} is not a probability in [0, 1].")
+    if not probability:
+        return
+    entries = getattr(network, "augment_dim", 0)
+    if entries != augment.LABELS:
+        raise ConfigError(
+            f"{given}, but config.network.augment_dim={entries}: a network that is not told how an "
+            f"image was distorted, in {augment.LABELS} entries, draws distorted images. Set "
+            f"config.network.augment_dim={augment.LABELS}."
+        )
+    if config.data.flip:
+        raise ConfigError(
+            f"{given} and config.data.flip=True do not fit: the augmentation mirrors half of the images "
+            "itself and tells the network, which would not know of the others. Set config.data.flip=False."
+        )
+
+
+def _check_magnitudes(config: ConfigDict, network: nn.Module) -> None:
+    """What only some networks are made for."""
+    name = config.network.name
+    if config.loss.uncertainty and not hasattr(network, "log_variance"):
+        raise ConfigError(
+            f"config.loss.uncertainty=True, but {name} does not say how uncertain it is: set it to False, "
+            "or use config.network.name='EDM2'."
+        )
+    if config.optimizer.normalize_weights and not getattr(network, "magnitude_preserving", False):
+        raise ConfigError(
+            f"config.optimizer.normalize_weights=True would change what {name} computes, as it is not "
+            "made of magnitude-preserving layers: set it to False, or use config.network.name='EDM2'."
+        )
+
+
+def _check_averages(config: ConfigDict) -> None:
+    stds, every = config.ema.stds, config.ema.snapshot_every
+    try:
+        # In the layout of averages, with a number in place of the parameters.
+        averages = power_ema.arrange(0, stds)
+    except ValueError as error:
+        raise ConfigError(f"config.ema.stds: {error}") from None
+    try:
+        power_ema.choose(averages, stds, config.sample.ema_std)
+    except ValueError as error:
+        raise ConfigError(f"config.sample.ema_std: {error}") from None
+    if stds and config.ema.halflife_images:
+        raise ConfigError(
+            f"config.ema.stds={stds} and config.ema.halflife_images={config.ema.halflife_images} are two "
+            "kinds of average: set halflife_images=0 for power-function averages, or stds=() for EDM's."
+        )
+    if every < 0 or (every and not stds):
+        raise ConfigError(
+            f"config.ema.snapshot_every={every} is a number of steps between snapshots of the averages "
+            "of config.ema.stds: set stds=(0.05, 0.1), or snapshot_every=0 for none."
         )

@@ -159,11 +159,8 @@ def from_config(config: ConfigDict) -> Experiment:
     network = _network(config)
     schedule, optimizer = _optimizer(config)
     levels = _levels(config, objective)
-    compatibility.check(config, objective, levels, _build(config, "sample.guidance", "guidance"))
-    _check_memory(config, network)
-    _check_augmentation(config, network)
-    _check_magnitudes(config, network)
-    _check_averages(config)
+    guidance = _build(config, "sample.guidance", "guidance")
+    compatibility.check(config, objective, network, levels, guidance)
     return Experiment(config, network, objective, optimizer, schedule, _ema_decay(config), levels)
 
 
@@ -324,73 +321,6 @@ def _levels(config: ConfigDict, objective: Objective) -> NoiseLevel:
         return objective.process.level(schedule.logsnr(grid(config.sample.steps)))
     except ValueError as error:
         raise ConfigError(f"config.sample.steps: {error}") from None
-
-
-def _check_memory(config: ConfigDict, network: nn.Module) -> None:
-    if config.loss.self_conditioning and not jax.tree.leaves(network.initial_memory(1)):
-        raise ConfigError(
-            f"config.loss.self_conditioning={config.loss.self_conditioning}, but "
-            f"{config.network.name} keeps no memory from one pass to the next. Set it to 0."
-        )
-
-
-def _check_augmentation(config: ConfigDict, network: nn.Module) -> None:
-    probability = config.augment.probability
-    given = f"config.augment.probability={probability}"
-    if not 0 <= probability <= 1:
-        raise ConfigError(f"{given} is not a probability in [0, 1].")
-    if not probability:
-        return
-    entries = getattr(network, "augment_dim", 0)
-    if entries != augment.LABELS:
-        raise ConfigError(
-            f"{given}, but config.network.augment_dim={entries}: a network that is not told how an "
-            f"image was distorted, in {augment.LABELS} entries, draws distorted images. Set "
-            f"config.network.augment_dim={augment.LABELS}."
-        )
-    if config.data.flip:
-        raise ConfigError(
-            f"{given} and config.data.flip=True do not fit: the augmentation mirrors half of the images "
-            "itself and tells the network, which would not know of the others. Set config.data.flip=False."
-        )
-
-
-def _check_magnitudes(config: ConfigDict, network: nn.Module) -> None:
-    """What only some networks are made for."""
-    name = config.network.name
-    if config.loss.uncertainty and not hasattr(network, "log_variance"):
-        raise ConfigError(
-            f"config.loss.uncertainty=True, but {name} does not say how uncertain it is: set it to False, "
-            "or use config.network.name='EDM2'."
-        )
-    if config.optimizer.normalize_weights and not getattr(network, "magnitude_preserving", False):
-        raise ConfigError(
-            f"config.optimizer.normalize_weights=True would change what {name} computes, as it is not "
-            "made of magnitude-preserving layers: set it to False, or use config.network.name='EDM2'."
-        )
-
-
-def _check_averages(config: ConfigDict) -> None:
-    stds, every = config.ema.stds, config.ema.snapshot_every
-    try:
-        # In the layout of averages, with a number in place of the parameters.
-        averages = power_ema.arrange(0, stds)
-    except ValueError as error:
-        raise ConfigError(f"config.ema.stds: {error}") from None
-    try:
-        power_ema.choose(averages, stds, config.sample.ema_std)
-    except ValueError as error:
-        raise ConfigError(f"config.sample.ema_std: {error}") from None
-    if stds and config.ema.halflife_images:
-        raise ConfigError(
-            f"config.ema.stds={stds} and config.ema.halflife_images={config.ema.halflife_images} are two "
-            "kinds of average: set halflife_images=0 for power-function averages, or stds=() for EDM's."
-        )
-    if every < 0 or (every and not stds):
-        raise ConfigError(
-            f"config.ema.snapshot_every={every} is a number of steps between snapshots of the averages "
-            "of config.ema.stds: set stds=(0.05, 0.1), or snapshot_every=0 for none."
-        )
 
 
 def _unknown(what: str, name: str, known: Any) -> str:

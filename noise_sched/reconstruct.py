@@ -39,8 +39,7 @@ def run(folder: pathlib.Path, out: pathlib.Path, std: float, step: int | None = 
         is written.
     """
     power_ema.exponent(std)
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"--out={out} is not empty. Give a new folder: nothing is overwritten.")
+    workdir.check_unused(out, "--out")
     config = workdir.load_config(folder)
     exp = experiment.from_config(config)
     abstract = jax.eval_shape(exp.init_params, jax.random.key(0))

@@ -67,6 +67,20 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
         raise ValueError(f"{path} is damaged ({error}): restore it, or train again.") from None
 
 
+def check_unused(folder: pathlib.Path, flag: str = "--workdir") -> None:
+    """Refuses a folder that holds anything: nothing is ever overwritten.
+
+    Raises:
+      ValueError: if it does; the message names the command's `flag`.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"{flag}={folder} is not empty. Give a new folder: nothing here is overwritten."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{flag}={folder} is a file. Give a new folder.")
+
+
 def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Writes the config into a new workdir, or checks that an old one is of the same run.
 

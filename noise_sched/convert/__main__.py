@@ -11,7 +11,7 @@ import pathlib
 
 from absl import flags, logging
 
-from noise_sched import command_line
+from noise_sched import command_line, workdir
 from noise_sched.convert import settings, snapshot, writing
 
 
@@ -29,7 +29,7 @@ def run(
     Raises:
       ValueError, OSError: for a file or folder that cannot work, before anything is written.
     """
-    writing.check_unused(folder)
+    workdir.check_unused(folder)
     if not source.is_file():
         raise FileNotFoundError(f"--edm={source}: there is no such file.")
     loaded = snapshot.read(source)

@@ -15,20 +15,6 @@ from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.state import TrainState
 
 
-def check_unused(folder: pathlib.Path) -> None:
-    """Refuses a folder that holds anything: nothing is ever overwritten.
-
-    Raises:
-      ValueError: if it does.
-    """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(
-            f"--workdir={folder} is not empty. Give a new folder: nothing here is overwritten."
-        )
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--workdir={folder} is a file. Give a new folder.")
-
-
 def write(converted: Converted, folder: pathlib.Path) -> None:
     """Writes config and checkpoint into a new or empty folder: all of it, or nothing.
 
@@ -36,7 +22,7 @@ def write(converted: Converted, folder: pathlib.Path) -> None:
       ValueError: if it is not empty.
       OSError: if it cannot be written.
     """
-    check_unused(folder)
+    workdir.check_unused(folder)
     built = converted.experiment
     key = jax.random.key(built.config.seed)
     state = TrainState.create(converted.params, built.optimizer, key)

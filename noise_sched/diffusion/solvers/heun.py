@@ -72,8 +72,8 @@ class heun(OdeSolver):
                 halfway = self.line(level, middle, stage * size, regular)(x, prediction)
             second, next_memory = denoise(halfway, middle, memory)
             # The first slope is what led to `predicted`: kept in x, not in a prediction beside it.
-            slope = predicted - spread(line.x, x) * x
-            second_slope = self.line(middle, next_level, size, regular).slope(x, second)
+            slope = predicted - spread(line.start, x) * x
+            second_slope = self.line(middle, next_level, size, regular).slope(halfway, second)
             share = spread(jnp.broadcast_to(0.5 / stage, size.shape), x)
             better = predicted + share * (second_slope - slope)
             return jnp.where(

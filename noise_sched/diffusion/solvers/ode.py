@@ -18,10 +18,14 @@ the one the network was trained in. Between the path's levels, where a solver lo
 
 which is exact for VP paths (A = 1 / b^2, B = 1) and for VE paths (A = 1, B = 0).
 
+As eps = (x - alpha x0) / sigma at the level where a slope is taken, a step is a sum of x and x0 only
+
+    (5)  x_next = (1 + h sigma' / sigma) x + h (alpha' - sigma' alpha / sigma) x0
+
 Churn (Algorithm 2): before a step from a noise level r = sigma / alpha within [s_tmin, s_tmax],
 fresh noise raises it to r (1 + g), g = min(churn / steps, sqrt(2) - 1):
 
-    (5)  x^ = k x + k sigma sqrt((1 + g)^2 - 1) s_noise z,     (alpha, sigma)^ = k (alpha, (1 + g) sigma)
+    (6)  x^ = k x + k sigma sqrt((1 + g)^2 - 1) s_noise z,     (alpha, sigma)^ = k (alpha, (1 + g) sigma)
 
 with k from (4). In the paper's own frame, alpha = 1, k is 1.
 """
@@ -108,7 +112,7 @@ class OdeSolver:
         noise: Images,
         limit: Leaf,
     ) -> tuple[Images, NoiseLevel]:
-        """Equation (5): the state and level that the step starts from."""
+        """Equation (6): the state and level that the step starts from."""
         if not self.stochastic:
             return x, level
         ratio = level.sigma / level.alpha
@@ -133,10 +137,12 @@ class OdeSolver:
         """Euler's step of `size` from `level` to `target`; DDIM's where it is not regular."""
         scale = 1.0 / self.scale(target)
         signal, noise = self.rates(level)
+        eps = jnp.where(regular, size * noise * scale, target.sigma)
         return Line(
-            x=jnp.where(regular, self.scale(level) * scale, 0.0),
-            x0=jnp.where(regular, size * signal * scale, target.alpha),
-            eps=jnp.where(regular, size * noise * scale, target.sigma),
+            start=jnp.where(regular, self.scale(level) * scale, 0.0),
+            x=eps / level.sigma,
+            x0=jnp.where(regular, size * signal * scale, target.alpha)
+            - eps * level.alpha / level.sigma,
         )
 
     def time(self, level: NoiseLevel) -> Value:
@@ -171,19 +177,25 @@ class OdeSolver:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A step as [batch] coefficients of x, x0 and eps, all in the path's frame."""
+    """A step as [batch] coefficients, equation (5) taken into the path's frame.
 
+    Attributes:
+      start: of the state where the step starts.
+      x: of the state where the slope is taken, which may be another.
+      x0: of the prediction there.
+    """
+
+    start: Value
     x: Value
     x0: Value
-    eps: Value
 
     def __call__(self, x: Images, prediction: Prediction) -> Images:
-        """The state at the line's end."""
-        return spread(self.x, x) * x + self.slope(x, prediction)
+        """The state at the line's end, its slope taken at its start."""
+        return spread(self.start + self.x, x) * x + spread(self.x0, x) * prediction.x0
 
     def slope(self, x: Images, prediction: Prediction) -> Images:
-        """The part that the prediction contributes."""
-        return spread(self.x0, x) * prediction.x0 + spread(self.eps, x) * prediction.eps
+        """What a slope taken at `x` contributes."""
+        return spread(self.x, x) * x + spread(self.x0, x) * prediction.x0
 
 
 def _direction(level: NoiseLevel) -> tuple[Value, Value]:
