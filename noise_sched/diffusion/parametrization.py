@@ -146,12 +146,12 @@ class v:
     def to_prediction(
         self, level: NoiseLevel, x: Images, out: Images, clip: Clip = _keep
     ) -> Prediction:
-        """Equation (3), solved for x0 and eps."""
+        """Equation (3), solved for x0 and eps; coefficients first, for they have one value per image."""
         level = level.expand_to(x)
         cos, sin, h = _circle(level)
         return Prediction(
-            x0=clip((cos * x / h - sin * out) / level.input_scale),
-            eps=sin * x / h + cos * out,
+            x0=clip(cos / (h * level.input_scale) * x - sin / level.input_scale * out),
+            eps=sin / h * x + cos * out,
         )
 
     def error_scale(self, level: NoiseLevel) -> Float[Array, "batch"]:
@@ -199,8 +199,8 @@ class edm:
         spread = self._spread(level)
         skip, kept = level.alpha * sigma_data / spread, level.sigma / spread
         return Prediction(
-            x0=clip(sigma_data * (skip * x / spread + kept * out)),
-            eps=kept * x / spread - skip * out,
+            x0=clip(sigma_data * skip / spread * x + sigma_data * kept * out),
+            eps=kept / spread * x - skip * out,
         )
 
     def error_scale(self, level: NoiseLevel) -> Float[Array, "batch"]:

@@ -1,6 +1,7 @@
 """The seam between `sample` and a solver, and what solvers share."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -77,3 +78,12 @@ def signal_ratio(level: NoiseLevel, next_level: NoiseLevel) -> Leaf:
 def spread(coefficient: Float[Array, "batch"], x: Images) -> Float[Array, "batch *ones"]:
     """A [batch] coefficient, ready to multiply x [batch, ...] in x's dtype."""
     return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - 1)).astype(x.dtype)
+
+
+def combination(coefficients: Sequence[Float[Array, "batch"]], images: Sequence[Images]) -> Images:
+    """The sum of images, each times its [batch] coefficient: every pixel is met once in each."""
+    first, *others = (
+        spread(coefficient, each) * each
+        for coefficient, each in zip(coefficients, images, strict=True)
+    )
+    return sum(others, start=first)

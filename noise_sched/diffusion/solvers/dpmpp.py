@@ -19,6 +19,7 @@ clean data, itself infinitely long, is of first order and lands on x0.
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, signal_ratio, spread
+from noise_sched.diffusion.solvers.base import State, combination, signal_ratio, spread
 from noise_sched.diffusion.solvers.exponential import psi
 
 
@@ -118,18 +119,23 @@ class dpmpp:
         # q^eta, and 1 where nothing is random even from zero SNR, where q = 0.
         power = jnp.power(ratio, jnp.asarray(self.eta, ratio.dtype)) if self.stochastic else 1.0
         kept, gained = next_level.sigma / level.sigma * power, 1.0 - ratio * power
-        x = spread(kept, state.x) * state.x
-        x = x + spread(next_level.alpha * gained, x) * prediction.x0
+        history = state.history
+        predictions, shares = [prediction.x0], [gained]
+        if self.order > 1:
+            predictions += history.x0
+            # Weights of differences of successive predictions, as weights of the predictions.
+            weights = [*self._weights(length, history), 0.0]
+            shares = [gained + weights[0]]
+            shares += [later - weight for weight, later in itertools.pairwise(weights)]
+            history = Earlier(
+                tuple(predictions[:-1]), (length, *history.steps[:-1]), history.remaining - 1
+            )
+        x = combination(
+            [kept, *(next_level.alpha * share for share in shares)], [state.x, *predictions]
+        )
         if self.stochastic:
             fresh = next_level.sigma * jnp.sqrt(1.0 - jnp.square(power))
             x = x + spread(fresh, x) * noise
-        history = state.history
-        if self.order > 1:
-            newest = (prediction.x0, *history.x0)
-            weights = self._weights(length, history)
-            for weight, new, old in zip(weights, newest[:-1], history.x0, strict=True):
-                x = x + spread(next_level.alpha * weight, x) * (new - old)
-            history = Earlier(newest[:-1], (length, *history.steps[:-1]), history.remaining - 1)
         return State(x, memory, history), prediction
 
     def _weights(self, h: Leaf, history: Earlier) -> list[Leaf]:

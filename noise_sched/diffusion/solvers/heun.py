@@ -60,25 +60,26 @@ class heun(OdeSolver):
         prediction, memory = denoise(x, level, state.memory)
         size, regular = self.step_size(level, next_level)
         line = self.line(level, next_level, size, regular)
-        predicted = line(x, prediction)
         corrects = regular & (next_level.sigma > 0)
 
+        # Both branches take the first step themselves: x and the prediction are all that is kept.
+        def predicted():
+            return line(x, prediction), memory
+
         def corrected():
+            first, _ = predicted()
             stage = jnp.asarray(self.stage, size.dtype)
             if is_plain(self.stage) and self.stage == 1:
-                middle, halfway = next_level, predicted
+                middle, halfway = next_level, first
             else:
                 middle = self.level_between(level, next_level, self.time(level) + stage * size)
                 halfway = self.line(level, middle, stage * size, regular)(x, prediction)
             second, next_memory = denoise(halfway, middle, memory)
-            # The first slope is what led to `predicted`: kept in x, not in a prediction beside it.
-            slope = predicted - spread(line.start, x) * x
+            slope = first - spread(line.start, x) * x
             second_slope = self.line(middle, next_level, size, regular).slope(halfway, second)
             share = spread(jnp.broadcast_to(0.5 / stage, size.shape), x)
-            better = predicted + share * (second_slope - slope)
-            return jnp.where(
-                corrects.reshape(spread(size, x).shape), better, predicted
-            ), next_memory
+            better = first + share * (second_slope - slope)
+            return jnp.where(corrects.reshape(spread(size, x).shape), better, first), next_memory
 
-        x, memory = jax.lax.cond(jnp.any(corrects), corrected, lambda: (predicted, memory))
+        x, memory = jax.lax.cond(jnp.any(corrects), corrected, predicted)
         return State(x, memory, state.history), prediction

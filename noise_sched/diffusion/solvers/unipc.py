@@ -29,7 +29,7 @@ from noise_sched.diffusion.numbers import Leaf, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, signal_ratio, spread
+from noise_sched.diffusion.solvers.base import State, combination, signal_ratio
 from noise_sched.diffusion.solvers.dpmpp import Earlier, nothing_earlier
 from noise_sched.diffusion.solvers.exponential import psi
 
@@ -104,23 +104,19 @@ class unipc:
         earlier = last.earlier
 
         # The corrector, over the step that led here: from earlier.x0[0], with this prediction at r = 1.
-        x = last.base
         m0, past, step = earlier.x0[0], earlier.x0[1:], earlier.steps[0]
         nodes = [*_nodes(step, earlier.steps[1:]), jnp.ones_like(step)]
         weights = self._weights(step, nodes, last.order, True)
-        for weight, m in zip(weights, (*past, now), strict=True):
-            x = x + spread(level.alpha * weight, x) * (m - m0)
+        x = _add(last.base, level, weights, (*past, now), m0)
 
         ratio = signal_ratio(level, next_level)
         step = -jnp.log(ratio)
         kept, gained = next_level.sigma / level.sigma, next_level.alpha * (1.0 - ratio)
-        base = spread(kept, x) * x + spread(gained, x) * now
+        base = combination((kept, gained), (x, now))
         order = self._order(step, earlier)
         nodes = _nodes(step, earlier.steps[: self.order - 1])
-        x = base
         weights = self._weights(step, nodes, order, False)
-        for weight, m in zip(weights, earlier.x0[: self.order - 1], strict=True):
-            x = x + spread(next_level.alpha * weight, x) * (m - now)
+        x = _add(base, next_level, weights, earlier.x0[: self.order - 1], now)
         earlier = Earlier(
             (now, *earlier.x0[:-1]), (step, *earlier.steps[:-1]), earlier.remaining - 1
         )
@@ -146,6 +142,16 @@ class unipc:
             for i, weight in zip(used, solved, strict=True):
                 totals[i] = jnp.where(order == p, weight / nodes[i], totals[i])
         return totals
+
+
+def _add(
+    base: Images, level: NoiseLevel, weights: Sequence[Leaf], m: Sequence[Images], m0: Images
+) -> Images:
+    """Equations (2) and (3): base + alpha sum_i w_i (m_i - m_0), the weights already over r_i."""
+    if not weights:
+        return base
+    coefficients = [level.alpha * weight for weight in (*weights, -sum(weights))]
+    return base + combination(coefficients, (*m, m0))
 
 
 def _nodes(step: Leaf, before: Sequence[Leaf]) -> list[Leaf]:
