@@ -80,8 +80,9 @@ def sample(
       noise: unit normal draws to replay instead of drawing, [steps, batch, ...].
       trajectory: also return every step.
       unroll: steps per turn of the loop. With more than one the compiler may fuse steps and need not
-        move a multistep solver's history along in each: 2 to 4 make cheap, closed-form denoisers up
-        to twice as fast. It compiles that many copies of the denoiser; leave it at 1 for a network.
+        move a multistep solver's history along in each: 2 to 4, about the solver's order, make cheap,
+        closed-form denoisers up to three times as fast. It compiles that many copies of the denoiser;
+        leave it at 1 for a network.
 
     Returns:
       The last step's prediction of x0, [batch, ...]; with `trajectory`, also a `Trajectory`.
