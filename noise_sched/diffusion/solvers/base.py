@@ -81,7 +81,10 @@ def spread(coefficient: Float[Array, "batch"], x: Images) -> Float[Array, "batch
 
 
 def combination(coefficients: Sequence[Float[Array, "batch"]], images: Sequence[Images]) -> Images:
-    """The sum of images, each times its [batch] coefficient: every pixel is met once in each."""
+    """The sum of images, each times its [batch] coefficient.
+
+    Solvers write a step as one such sum: x and the predictions are then read once each.
+    """
     first, *others = (
         spread(coefficient, each) * each
         for coefficient, each in zip(coefficients, images, strict=True)

@@ -41,7 +41,7 @@ from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import spread
+from noise_sched.diffusion.solvers.base import combination, spread
 
 Value = Float[Array, "batch"]
 
@@ -191,11 +191,11 @@ class Line:
 
     def __call__(self, x: Images, prediction: Prediction) -> Images:
         """The state at the line's end, its slope taken at its start."""
-        return spread(self.start + self.x, x) * x + spread(self.x0, x) * prediction.x0
+        return combination((self.start + self.x, self.x0), (x, prediction.x0))
 
     def slope(self, x: Images, prediction: Prediction) -> Images:
         """What a slope taken at `x` contributes."""
-        return spread(self.x, x) * x + spread(self.x0, x) * prediction.x0
+        return combination((self.x, self.x0), (x, prediction.x0))
 
 
 def _direction(level: NoiseLevel) -> tuple[Value, Value]:
