@@ -1,3 +1,6 @@
+import itertools
+
+import jax
 import pytest
 
 from noise_sched import build
@@ -29,6 +32,14 @@ def test_repr_of_every_default_is_a_spec_again(kind):
     for name in specs.choices(kind):
         made = build(NEEDS.get(name, name), kind)
         assert build(repr(made), kind) == made
+
+
+@pytest.mark.parametrize("kind", list(specs.KINDS))
+def test_jit_tells_every_choice_from_every_other(kind):
+    made = {name: build(NEEDS.get(name, name), kind) for name in specs.choices(kind)}
+    assert len(made) > 1
+    for one, other in itertools.combinations(made, 2):
+        assert jax.tree.structure(made[one]) != jax.tree.structure(made[other]), (one, other)
 
 
 def test_kind_decides_between_equal_names():

@@ -83,7 +83,7 @@ def spread(coefficient: Float[Array, "batch"], x: Images) -> Float[Array, "batch
 def combination(coefficients: Sequence[Float[Array, "batch"]], images: Sequence[Images]) -> Images:
     """The sum of images, each times its [batch] coefficient.
 
-    Solvers write a step as one such sum: x and the predictions are then read once each.
+    A step written as one such sum reads x and each prediction once.
     """
     first, *others = (
         spread(coefficient, each) * each

@@ -2,8 +2,8 @@ r"""Multistep DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), orders 1 to 3, an
 
 With lambda = ln(alpha / sigma), h the step in it and q = exp(-h), from level t to level s:
 
-    (1)  x_s = (sigma_s / sigma_t) q^eta x_t + alpha_s (1 - q^(1 + eta)) x0
-             + alpha_s (w_1 D_1 + w_2 D_2) + sigma_s sqrt(1 - q^(2 eta)) z
+    (1)  x_s = (sigma_s / sigma_t) q^eta x_t + alpha_s (1 - q^(1 + eta)) x0 + sigma_s sqrt(1 - q^(2 eta)) z
+             + alpha_s (w_1 D_1 + w_2 D_2)
 
 The first line is the first-order method: DDIM for eta = 0, the paper's SDE-DPM-Solver++ for eta = 1 (the
 family between them as in k-diffusion). In the second, D_1 and D_2 are h dx0/dlambda and h^2 d^2x0/dlambda^2

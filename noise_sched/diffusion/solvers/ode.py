@@ -18,7 +18,7 @@ the one the network was trained in. Between the path's levels, where a solver lo
 
 which is exact for VP paths (A = 1 / b^2, B = 1) and for VE paths (A = 1, B = 0).
 
-As eps = (x - alpha x0) / sigma at the level where a slope is taken, a step is a sum of x and x0 only
+As eps = (x - alpha x0) / sigma where a slope is taken, never at clean data, a step is a sum of x and x0
 
     (5)  x_next = (1 + h sigma' / sigma) x + h (alpha' - sigma' alpha / sigma) x0
 
