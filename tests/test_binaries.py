@@ -100,7 +100,7 @@ def test_eight_devices_give_the_same_losses(trained, tmp_path):
         f"--workdir={folder}",
         "--config.train.steps=30",
         "--config.train.log_every=1",
-        env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env={"JAX_NUM_CPU_DEVICES": "8"},
     )
     assert code == 0, err
     assert "8 cpu device(s)" in out

@@ -77,7 +77,7 @@ def test_two_processes(tmp_path):
                 **os.environ,
                 "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}",
                 "JAX_PLATFORMS": "cpu",
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+                "JAX_NUM_CPU_DEVICES": "4",
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
