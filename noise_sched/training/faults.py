@@ -11,7 +11,9 @@ import errno
 import logging as python_logging
 import os
 import re
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 from absl import logging
 
@@ -74,11 +76,42 @@ def brief(error: BaseException, folder: object = "") -> str:
 
 def quiet_background() -> None:
     """Keeps orbax's threads from printing the tracebacks of errors that are raised here as well."""
-    logging.get_absl_logger().addFilter(_without_tracebacks_of_orbax)
+    logging.get_absl_logger().addFilter(_not_told_elsewhere)
+    python_logging.getLogger("asyncio").addFilter(_not_told_elsewhere)
 
 
-def _without_tracebacks_of_orbax(record: python_logging.LogRecord) -> bool:
-    return not (record.exc_info and f"{os.sep}orbax{os.sep}" in record.pathname)
+def quiet_abandoned_reads() -> None:
+    """For after a read that failed: what it left running says so, long after, and to nobody's use.
+
+    orbax starts the reads of all arrays at once and gives up at the first that fails. The others then
+    find that nobody waits for them, which Python prints as exceptions that cannot be raised anywhere.
+    """
+    previous = sys.unraisablehook
+    if isinstance(previous, _WithoutAbandonedReads):
+        return
+    sys.unraisablehook = _WithoutAbandonedReads(previous)
+
+
+class _WithoutAbandonedReads:
+    def __init__(self, previous: Any):
+        self._previous = previous
+
+    def __call__(self, unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)
+        of_orbax = code is not None and _is_orbax(code.co_filename)
+        if not (of_orbax or str(unraisable.exc_value) == "Event loop is closed"):
+            self._previous(unraisable)
+
+
+def _not_told_elsewhere(record: python_logging.LogRecord) -> bool:
+    if record.name == "asyncio":
+        text = record.getMessage()
+        return not (_is_orbax(text) or "tensorstore_spec" in text)
+    return not (record.exc_info and _is_orbax(record.pathname))
+
+
+def _is_orbax(path: str) -> bool:
+    return f"{os.sep}orbax{os.sep}" in path
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

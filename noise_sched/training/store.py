@@ -13,6 +13,7 @@ read unverified.
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ class Store:
             if not faults.is_damage(error):
                 error.add_note(f"while reading {folder / name}; nothing was changed there")
                 raise
+            faults.quiet_abandoned_reads()
             raise Damaged(_what_is_damaged(folder, name, error)) from error
 
     def _check_same_arrays(
@@ -291,20 +293,43 @@ def _verify(found: Mapping[str, Any], record: dict[str, Any]) -> None:
 
 def _what_is_damaged(folder: epath.Path, name: str, error: Exception) -> str:
     """The files of a tree that are, as far as the error or the files tell."""
-    if not (folder / name).exists():
-        return f"{name} is missing"
+    tree = folder / name
+    for path in (tree, tree / "manifest.ocdbt", tree / "_METADATA"):
+        if not path.exists():
+            return f"{_below(folder, path)} is missing"
     innermost: BaseException = error
     while innermost.__cause__ is not None:
         innermost = innermost.__cause__
-    text = faults.brief(innermost, folder)
-    if f"{name}/" in text:  # tensorstore names the file
-        return text
-    structure = [folder / name / "_METADATA", folder / name / "_sharding"]
-    if (folder / name / "array_metadatas").exists():
-        structure += sorted((folder / name / "array_metadatas").iterdir())
-    unreadable = [path for path in structure if path.exists() and not _is_json(path)]
-    suspects = ", ".join(str(p)[len(str(folder)) + 1 :] for p in unreadable)
-    return f"{suspects or f'the structure files of {name}'} ({text})"
+    if (named := _named_by_tensorstore(str(innermost), folder)) is not None:
+        return named
+    structure = [tree / "_METADATA"]
+    if (tree / "array_metadatas").exists():
+        structure += sorted((tree / "array_metadatas").iterdir())
+    suspects = [path for path in structure if not _is_json(path)] or structure
+    names = " or ".join(_below(folder, path) for path in suspects)
+    return f"{names} ({faults.brief(innermost, folder)})"
+
+
+def _named_by_tensorstore(text: str, folder: epath.Path) -> str | None:
+    """The file, or else the array, that a message of tensorstore is about; it quotes inside out."""
+    text = re.split(r" \[\w+(?:\[\d+\])?=", text)[0]
+    files = [f for f in re.findall(r'local file "([^"]+)"', text) if not f.endswith("/")]
+    arrays = re.findall(
+        r'reading "([^"]+)/[\d.]+" in OCDBT database at local file "([^"]+)/"', text
+    )
+    if files:
+        named, quoted = files[-1].removeprefix(f"{folder}/"), files[-1]
+    elif arrays:
+        array, quoted = arrays[-1]
+        named, quoted = f"the array {quoted.removeprefix(f'{folder}/')}/{array}", f"{quoted}/"
+    else:
+        return None
+    detail = text.rpartition(f'"{quoted}"')[2].strip(" :")
+    return f"{named} ({detail[:120] or 'cannot be read'})"
+
+
+def _below(folder: epath.Path, path: epath.Path) -> str:
+    return str(path)[len(str(folder)) + 1 :]
 
 
 def _is_json(path: epath.Path) -> bool:
