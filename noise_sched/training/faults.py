@@ -12,6 +12,8 @@ import logging as python_logging
 import os
 import re
 import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,24 +77,20 @@ def brief(error: BaseException, folder: object = "") -> str:
 
 
 def quiet_background() -> None:
-    """Keeps orbax's threads from printing the tracebacks of errors that are raised here as well."""
+    """Keeps what orbax leaves running from printing tracebacks of errors that are raised here as well.
+
+    Its threads log what they raise. And it starts the reads or writes of all arrays at once and gives up
+    at the first that fails: the others find, long after, that nobody waits for them, which Python prints
+    as exceptions that cannot be raised anywhere.
+    """
     logging.get_absl_logger().addFilter(_not_told_elsewhere)
     python_logging.getLogger("asyncio").addFilter(_not_told_elsewhere)
+    warnings.filterwarnings("ignore", "coroutine 'Store\\._get_array_metadatas' was never awaited")
+    if not isinstance(sys.unraisablehook, _WithoutAbandoned):
+        sys.unraisablehook = _WithoutAbandoned(sys.unraisablehook)
 
 
-def quiet_abandoned_reads() -> None:
-    """For after a read that failed: what it left running says so, long after, and to nobody's use.
-
-    orbax starts the reads of all arrays at once and gives up at the first that fails. The others then
-    find that nobody waits for them, which Python prints as exceptions that cannot be raised anywhere.
-    """
-    previous = sys.unraisablehook
-    if isinstance(previous, _WithoutAbandonedReads):
-        return
-    sys.unraisablehook = _WithoutAbandonedReads(previous)
-
-
-class _WithoutAbandonedReads:
+class _WithoutAbandoned:
     def __init__(self, previous: Any):
         self._previous = previous
 
@@ -104,10 +102,12 @@ class _WithoutAbandonedReads:
 
 
 def _not_told_elsewhere(record: python_logging.LogRecord) -> bool:
-    if record.name == "asyncio":
-        text = record.getMessage()
-        return not (_is_orbax(text) or "tensorstore_spec" in text)
-    return not (record.exc_info and _is_orbax(record.pathname))
+    """Whether a message of absl's or asyncio's log is to be printed."""
+    trace = record.exc_info[2] if record.exc_info else None
+    if record.name == "asyncio":  # an exception or a task that nobody waits for
+        frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace))
+        return not (_is_orbax(record.getMessage()) or any(map(_is_orbax, frames)))
+    return trace is None or not _is_orbax(record.pathname)
 
 
 def _is_orbax(path: str) -> bool:

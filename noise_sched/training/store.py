@@ -165,12 +165,19 @@ class Store:
             reason = faults.full_disk(error)
             if reason is None:
                 raise
-            steps = [] if self._manager is None else self._manager.all_steps(read=True)
+            steps = self._on_disk()
             last = f"the last {self.kind} is that of step {max(steps)}" if steps else ""
             raise OutOfSpace(
                 f"no space left in {self.directory} ({reason}): "
                 f"{last or f'there is no {self.kind} yet'}. Free some and run the same command again."
             ) from error
+
+    def _on_disk(self) -> list[int]:
+        """What `steps` would be had the directory just been opened: without the step that failed."""
+        if not self.directory.exists():
+            return []
+        folders = [path for path in self.directory.iterdir() if path.name.isdigit()]
+        return [int(path.name) for path in folders if ocp.path.step.is_checkpoint_finalized(path)]
 
     def _read_tree(self, folder: epath.Path, name: str, abstract: Any) -> Any:
         try:
@@ -179,7 +186,6 @@ class Store:
             if not faults.is_damage(error):
                 error.add_note(f"while reading {folder / name}; nothing was changed there")
                 raise
-            faults.quiet_abandoned_reads()
             raise Damaged(_what_is_damaged(folder, name, error)) from error
 
     def _check_same_arrays(
