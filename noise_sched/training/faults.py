@@ -106,7 +106,9 @@ def _not_told_elsewhere(record: python_logging.LogRecord) -> bool:
     trace = record.exc_info[2] if record.exc_info else None
     if record.name == "asyncio":  # an exception or a task that nobody waits for
         frames = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace))
-        return not (_is_orbax(record.getMessage()) or any(map(_is_orbax, frames)))
+        text = record.getMessage()
+        of_tensorstore = "tensorstore" in text or "OCDBT" in text
+        return not (of_tensorstore or _is_orbax(text) or any(map(_is_orbax, frames)))
     return trace is None or not _is_orbax(record.pathname)
 
 
