@@ -19,8 +19,8 @@ T = TypeVar("T")
 _BYTES = 1024  # of what a host tells the others; all have to send equally much
 
 
-class HostFailed(RuntimeError):
-    """Another host failed; the message says which, and of what."""
+class HostFailed(OSError):
+    """Another host failed, so this one stops as well; the message says which, and of what."""
 
 
 def from_first(value: int) -> int:
@@ -53,7 +53,7 @@ def attempt(action: Callable[[], T]) -> T:
     if others:
         if failure is not None and not isinstance(failure, Damaged):
             raise failure
-        raise HostFailed("; ".join(others))
+        raise HostFailed(f"stopped with {'; '.join(others)}")
     damage = [text[1:] for text in told if text]
     if damage:
         raise Damaged("; ".join(dict.fromkeys(damage))) from failure

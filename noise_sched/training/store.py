@@ -196,7 +196,10 @@ class Store:
         elif name in record["arrays"]:
             there = {path: kind for path, (kind, _) in record["arrays"][name].items()}
         else:
-            raise Damaged(f"{name}: it has none")
+            raise CheckpointMismatch(
+                f"the {self.kind} of step {folder.name} in {self.directory} holds no {name}, only "
+                f"{', '.join(record['arrays'])}: it can be sampled from, but not trained on."
+            )
         here = _kinds(abstract)
         differing = sorted(p for p in there.keys() | here.keys() if there.get(p) != here.get(p))
         if differing:

@@ -306,6 +306,20 @@ def test_values_that_decompress_but_differ_are_found(tmp_path, warnings):
     assert "not what was written: the array ema/table" in warnings[0]
 
 
+def test_parameters_alone_are_verified_and_not_trained_on(tmp_path):
+    abstract = tiny.abstract_state()
+    with Checkpoints(tmp_path) as saved:
+        saved.save_ema(5, jax.tree.map(np.asarray, tiny.init(jax.random.key(0)).params))
+        saved.wait()
+        assert saved.restore_ema(abstract.params)[0] == 5
+        with pytest.raises(CheckpointMismatch, match="step 5 in .* holds no state, only ema"):
+            saved.restore(abstract)
+        file = tmp_path / "5" / "digests" / "metadata"
+        file.write_text(file.read_text().replace("dense", "dance"))
+        with pytest.raises(UnreadableCheckpoints, match="digests/metadata is not what was written"):
+            saved.restore_ema(abstract.params)
+
+
 @pytest.mark.parametrize(
     "error",
     [
