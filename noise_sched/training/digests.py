@@ -19,6 +19,7 @@ only result is one number: nothing is gathered and nothing is copied to the host
 
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,29 +38,51 @@ def of_tree(tree: Any) -> dict[str, str]:
       tree: NumPy or JAX arrays, the latter on any devices. With several hosts all of them have to call
         this, with the same tree.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    # All are started before the first is waited for.
-    digests = jax.device_get([of_array(leaf) for _, leaf in leaves])
-    return {path_name(path): f"{int(d):08x}" for (path, _), d in zip(leaves, digests, strict=True)}
+    return _finish({path: _begin(leaf) for path, leaf in _leaves(tree)})
+
+
+def begin(tree: Any) -> Callable[[], dict[str, str]]:
+    """Starts `of_tree`: what is returned finishes it, and may be called in another thread.
+
+    JAX arrays may be donated once this returns. It waits for no device and takes as long as a copy of the
+    arrays that are in the host's memory.
+    """
+    begun = {path: _begin(leaf, copy=True) for path, leaf in _leaves(tree)}
+    return lambda: _finish(begun)
 
 
 def of_json(value: Any) -> str:
     """The digest of anything that JSON can hold, whatever the spaces and the order of its keys."""
     plain = json.loads(json.dumps(value))
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return f"{int(of_array(np.frombuffer(text.encode(), np.uint8))):08x}"
+    return f"{of_array(np.frombuffer(text.encode(), np.uint8)):08x}"
 
 
-def of_array(array: Any) -> Any:
-    """Equation (1), as one unsigned integer, which for an array on devices may not be computed yet."""
-    if isinstance(array, jax.Array) and not _in_host_memory(array):
-        return _on_devices(array)
-    return _on_host(np.asarray(array))
+def of_array(array: Any) -> int:
+    """Equation (1)."""
+    return int(_begin(array)())
 
 
 def path_name(path: Any) -> str:
     """What an array is called: "dense/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
+    return [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _begin(array: Any, *, copy: bool = False) -> Callable[[], Any]:
+    """What finishes the digest of one array; the work on devices is under way."""
+    if not isinstance(array, jax.Array):
+        return functools.partial(_on_host, np.asarray(array))
+    if not _in_host_memory(array):
+        return functools.partial(jax.device_get, _on_devices(array))
+    return functools.partial(_on_host, np.array(array) if copy else np.asarray(array))
+
+
+def _finish(begun: dict[str, Callable[[], Any]]) -> dict[str, str]:
+    return {path: f"{int(finish()):08x}" for path, finish in begun.items()}
 
 
 def _in_host_memory(array: jax.Array) -> bool:
@@ -89,7 +112,7 @@ def _on_host(array: np.ndarray) -> np.uint32:
     return np.uint32(total % np.uint64(2**32))
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _on_devices(array: jax.Array) -> jax.Array:
     if array.dtype == bool:
         array = array.astype(jnp.uint8)

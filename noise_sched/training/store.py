@@ -12,9 +12,10 @@ read unverified.
 """
 
 import contextlib
+import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Store:
             return  # orbax would make it
         faults.quiet_background()
         handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in trees}
-        handlers |= {name: ocp.JsonCheckpointHandler() for name in (_DATA, _DIGESTS)}
+        handlers |= {_DATA: ocp.JsonCheckpointHandler(), _DIGESTS: _DigestsHandler()}
         with self._told_if_full():
             self._manager = ocp.CheckpointManager(
                 self.directory,
@@ -91,9 +92,8 @@ class Store:
         Raises:
           OutOfSpace: if the disk is full, now or while the step before was written.
         """
-        record = _record(trees, data)
         args = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        args |= {_DIGESTS: ocp.args.JsonSave(record)}
+        args |= {_DIGESTS: _DigestsSave(_begin_record(trees, data))}
         args |= {} if data is None else {_DATA: ocp.args.JsonSave(data)}
         with self._told_if_full():
             return self._manager.save(step, args=ocp.args.Composite(**args), force=True)
@@ -244,14 +244,39 @@ def _kinds(tree: Any) -> dict[str, str]:
     }
 
 
-def _record(trees: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    """What is written as the item `digests`."""
-    arrays = {}
-    for name, tree in trees.items():
-        of_content = digests.of_tree(tree)
-        arrays[name] = {path: [kind, of_content[path]] for path, kind in _kinds(tree).items()}
-    record = {"arrays": arrays, "data": digests.of_json(data)}
-    return record | {"own": digests.of_json(record)}
+def _begin_record(trees: Mapping[str, Any], data: Any) -> Callable[[], dict[str, Any]]:
+    """What makes the item `digests`, in the background; the arrays may be donated from now on."""
+    kinds = {name: _kinds(tree) for name, tree in trees.items()}
+    begun = {name: digests.begin(tree) for name, tree in trees.items()}
+
+    def record() -> dict[str, Any]:
+        arrays = {}
+        for name, finish in begun.items():
+            of_content = finish()
+            arrays[name] = {path: [kind, of_content[path]] for path, kind in kinds[name].items()}
+        made = {"arrays": arrays, "data": digests.of_json(data)}
+        return made | {"own": digests.of_json(made)}
+
+    return record
+
+
+class _DigestsHandler(ocp.JsonCheckpointHandler):
+    """JSON that is worked out while the arrays are written."""
+
+    async def _save_fn(self, x: Callable[[], Any], directory: Any) -> None:
+        await super()._save_fn(x(), directory)
+
+
+@ocp.args.register_with_handler(_DigestsHandler, for_save=True)
+@dataclasses.dataclass
+class _DigestsSave(ocp.args.CheckpointArgs):
+    item: Callable[[], Any]
+
+
+@ocp.args.register_with_handler(_DigestsHandler, for_restore=True)
+@dataclasses.dataclass
+class _DigestsRestore(ocp.args.CheckpointArgs):
+    """Unused: orbax wants a pair."""
 
 
 def _read_json(folder: epath.Path, item: str) -> Any:
