@@ -92,7 +92,7 @@ def test_kill_9_in_the_middle_of_training(trained, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_eight_devices_give_the_same_losses(trained, tmp_path):
+def test_eight_devices_give_the_same_losses_and_a_run_that_one_samples(trained, tmp_path):
     folder = tmp_path / "eight"
     code, out, err = run(
         "train",
@@ -100,11 +100,15 @@ def test_eight_devices_give_the_same_losses(trained, tmp_path):
         f"--workdir={folder}",
         "--config.train.steps=30",
         "--config.train.log_every=1",
+        "--config.train.fsdp=4",
         env={"JAX_NUM_CPU_DEVICES": "8"},
     )
     assert code == 0, err
     assert "8 cpu device(s)" in out
     np.testing.assert_allclose(losses(folder), losses(trained), rtol=2e-4)
+    assert len(jax.devices()) == 1
+    images = [drawn(run, tmp_path / run.name, count=4)["images"] for run in (folder, trained)]
+    assert np.abs(images[0].astype(int) - images[1].astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
 """Checkpoints that survive being killed, moved, and read by another number of devices.
 
-Under the directory there is one folder per saved step, which orbax writes under a temporary name
-and renames when it is complete. It holds three items:
+Under the directory there is one folder per saved step, which is written under a temporary name and
+renamed when it is complete. It holds
 
     state    step, parameters, optimizer state and random key
     ema      the moving average of the parameters, by itself: sampling reads nothing else
              (with power-function averages a dict of them by width)
     data     the position of the data iterator, as JSON, the same for any number of hosts
+    digests  what all these have to be, verified when they are read (see `store`)
 
 Saving is asynchronous: `save` returns once the arrays are copied to the host. No file's meaning
-depends on where the directory is.
+depends on where the directory is. With several hosts every method is to be called on all of them.
 """
 
 import json
@@ -18,21 +19,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
-from jax.experimental import multihost_utils
 
+from noise_sched.training.agreement import attempt, from_first
+from noise_sched.training.faults import Damaged
 from noise_sched.training.state import TrainState
+from noise_sched.training.store import CheckpointMismatch, Store
+
+__all__ = ["CheckpointMismatch", "Checkpoints", "Restored", "UnreadableCheckpoints"]
 
 
 class UnreadableCheckpoints(ValueError):
-    """There are checkpoints, but none of them can be read."""
-
-
-class CheckpointMismatch(ValueError):
-    """A sound checkpoint that holds other arrays than those asked for."""
+    """There are checkpoints, but all of them are damaged."""
 
 
 class Restored(NamedTuple):
@@ -64,26 +63,14 @@ class Checkpoints:
         """
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
-        path = epath.Path(directory).expanduser()
-        self.directory = path if "://" in str(path) else path.absolute()
-        self._read_only = read_only
-        self._manager: Any = None
-        if read_only and not self.directory.exists():
-            return  # orbax would make it
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "ema": ocp.StandardCheckpointHandler(),
-                "data": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
-                # Its own read_only prints warnings; without a save it writes nothing but these.
-                create=not read_only,
-                cleanup_tmp_directories=not read_only,
-            ),
+        self._store = Store(
+            directory, ("state", "ema"), kind="checkpoint", keep=keep, read_only=read_only
         )
+
+    @property
+    def directory(self) -> epath.Path:
+        """Where they are."""
+        return self._store.directory
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -93,7 +80,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of the finished checkpoints, sound or not, oldest first."""
-        return [] if self._manager is None else sorted(self._manager.all_steps())
+        return self._store.steps()
 
     def latest_step(self) -> int | None:
         """The newest of `steps`, or None."""
@@ -112,8 +99,9 @@ class Checkpoints:
 
         Raises:
           ValueError: if opened read-only, or `data` is not JSON.
+          OutOfSpace: if the disk is full, now or while the checkpoint before was written.
         """
-        if self._read_only:
+        if self._store.read_only:
             raise ValueError(f"{self.directory} was opened read-only: nothing can be saved in it")
         if step in self.steps():
             return False
@@ -124,74 +112,62 @@ class Checkpoints:
                 f"the data position must be something JSON can hold, got {type(data).__name__}: "
                 f"{error}"
             ) from error
-        return self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_state_item(state)),
-                ema=ocp.args.StandardSave(state.ema_params),
-                data=ocp.args.JsonSave({"step": step, "position": data}),
-            ),
-            force=True,
-        )
+        trees = {"state": _state_item(state), "ema": state.ema_params}
+        return self._store.save(step, trees, {"step": step, "position": data})
 
     def save_ema(self, step: int, params: Any) -> None:
         """Saves parameters to sample with, alone: `restore_ema` reads them, `restore` cannot."""
-        self._manager.save(
-            step, args=ocp.args.Composite(ema=ocp.args.StandardSave(params)), force=True
-        )
+        self._store.save(step, {"ema": params})
 
     def restore(self, abstract: TrainState) -> Restored | None:
-        """Restores the newest checkpoint that can be read.
+        """Restores the newest checkpoint that is sound; with several hosts, of those host 0 sees.
 
-        One that cannot be is passed over with a warning. Once an older one has been read, the
-        unreadable folder is renamed to `STEP.unreadable`, so that the run can save that step anew.
+        A damaged one is passed over with a warning. Once an older one has been read, the damaged
+        folder is renamed to `STEP.unreadable`, so that the run can save that step anew. Any other
+        failure to read is raised as what it is, and changes nothing.
 
         Args:
           abstract: the shapes of the state (`jax.eval_shape`), each with the layout it is to have
-            (`partitioning.with_shardings`), which need not be the one it was saved with.
+            (`partitioning.with_shardings`), which need not be the one it was saved with; without
+            one, full copies on all devices.
 
         Returns:
           The checkpoint, or None if there is none: a fresh start.
 
         Raises:
-          UnreadableCheckpoints: if there are checkpoints but none can be read. Nothing is changed.
+          UnreadableCheckpoints: if all that there are are damaged. Nothing is changed.
           CheckpointMismatch: if the newest holds arrays of other names, shapes or types.
+          HostFailed: if another host could not read.
         """
 
         def read(step: int) -> Restored:
-            item = _state_item(abstract)
-            self._check_same_arrays(step, "state", item)
-            self._check_same_arrays(step, "ema", abstract.ema_params)
-            found = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(item),
-                    ema=ocp.args.StandardRestore(abstract.ema_params),
-                    data=ocp.args.JsonRestore(),
-                ),
-            )
-            steps = {step, found.data["step"], int(found.state["step"])}
+            wanted = {"state": _state_item(abstract), "ema": abstract.ema_params}
+            trees, data = self._store.read(step, wanted, data=True)
+            state = trees["state"]
+            if not isinstance(data, dict) or not {"step", "position"} <= data.keys():
+                raise Damaged("data/metadata is not what was written")
+            steps = {step, data["step"], int(state["step"])}
             if len(steps) > 1:
-                raise ValueError(f"its parts are of different steps: {sorted(steps)}")
-            key = jax.random.wrap_key_data(found.state.pop("key"), impl=_key_impl(abstract.key))
-            state = TrainState(**found.state, ema_params=found.ema, key=key)
-            return Restored(step=step, state=state, data=found.data["position"])
+                raise Damaged(f"its parts are of different steps: {sorted(steps)}")
+            key = jax.random.wrap_key_data(state.pop("key"), impl=_key_impl(abstract.key))
+            restored = TrainState(**state, ema_params=trees["ema"], key=key)
+            return Restored(step=step, state=restored, data=data["position"])
 
-        return self._newest_readable(read, self.steps())
+        return self._newest_sound(read)
 
     def restore_ema(self, abstract_params: Any, *, step: int | None = None) -> tuple[int, Any]:
         """Restores the moving average alone, for sampling; optimizer state is not read.
 
         Args:
           abstract_params: the shapes of the parameters, as for `restore`.
-          step: which checkpoint; None for the newest that can be read.
+          step: which checkpoint; None for the newest that is sound.
 
         Returns:
           (step, parameters).
 
         Raises:
           ValueError: if there is no checkpoint, or none of that step.
-          UnreadableCheckpoints, CheckpointMismatch: as `restore`.
+          UnreadableCheckpoints, CheckpointMismatch, HostFailed: as `restore`.
         """
         steps = self.steps()
         if not steps:
@@ -205,89 +181,64 @@ class Checkpoints:
             )
 
         def read(step: int) -> tuple[int, Any]:
-            self._check_same_arrays(step, "ema", abstract_params)
-            found = self._manager.restore(
-                step, args=ocp.args.Composite(ema=ocp.args.StandardRestore(abstract_params))
-            )
-            return step, found.ema
+            return step, self._store.read(step, {"ema": abstract_params})[0]["ema"]
 
-        return self._newest_readable(read, steps if step is None else [step])
+        return self._newest_sound(read, step)
 
     def wait(self) -> None:
         """Waits until the save in progress is on disk; raises what went wrong with it."""
-        if self._manager is not None:
-            self._manager.wait_until_finished()
+        self._store.wait()
 
     def close(self) -> None:
         """Waits for the save in progress, and releases orbax's threads."""
-        if self._manager is not None:
-            self._manager.close()
+        self._store.close()
 
-    def _newest_readable(self, read: Callable[[int], Any], steps: list[int]) -> Any:
-        failures: dict[int, str] = {}
-        newest_error: Exception | None = None
-        for step in sorted(steps, reverse=True):
+    def _newest_sound(self, read: Callable[[int], Any], only: int | None = None) -> Any:
+        """What `read` makes of the newest step that is not damaged, or of one step alone."""
+        damaged: dict[int, str] = {}
+        causes: list[Damaged] = []
+        while (step := self._next_older(damaged, only)) is not None:
             try:
                 found = read(step)
-            except CheckpointMismatch:
-                raise
-            # orbax and tensorstore raise many types for damaged files, bare Exception among them.
-            except Exception as error:
-                failures[step] = _brief(error)
-                newest_error = newest_error or error
+            except Damaged as error:
+                damaged[step] = str(error)
+                causes.append(error)
                 continue
-            if failures:
-                self._report(failures, step)
+            for older, why in damaged.items():
+                self._pass_over(older, why, step)
             return found
-        if failures:
-            listing = "\n".join(f"  step {step}: {why}" for step, why in failures.items())
+        if damaged:
+            listing = "\n".join(f"  step {step}: {why}" for step, why in damaged.items())
             raise UnreadableCheckpoints(
                 f"no checkpoint in {self.directory} can be read; nothing was changed there. Copy "
                 f"one back from elsewhere, or start afresh in another directory.\n{listing}"
-            ) from newest_error
+            ) from causes[0]
         return None
 
-    def _report(self, failures: dict[int, str], used: int) -> None:
-        for step, why in failures.items():
-            kept_as = step if self._read_only else self._set_aside(step)
-            logging.warning(
-                "the checkpoint of step %d in %s cannot be read (%s): going back to that of step "
-                "%d; the unreadable folder is kept as %s",
-                step,
-                self.directory,
-                why,
-                used,
-                kept_as,
-            )
-        if not self._read_only:
-            self._manager.reload()
+    def _next_older(self, tried: dict[int, str], only: int | None) -> int | None:
+        """The newest step not tried yet, as host 0 sees it."""
+        steps = attempt(lambda: self.steps() if only is None else [only])
+        step = from_first(max((s for s in steps if s < min(tried, default=s + 1)), default=-1))
+        return None if step < 0 else step
+
+    def _pass_over(self, step: int, why: str, used: int) -> None:
+        kept_as = str(step) if self._store.read_only else self._set_aside(step)
+        logging.warning(
+            "the checkpoint of step %d in %s is damaged (%s): going back to that of step %d; the "
+            "damaged folder is kept as %s",
+            step,
+            self.directory,
+            why,
+            used,
+            kept_as,
+        )
 
     def _set_aside(self, step: int) -> str:
+        taken = attempt(lambda: {path.name for path in self.directory.iterdir()})
         names = [f"{step}.unreadable"] + [f"{step}.unreadable.{n}" for n in range(1, 1000)]
-        name = next(n for n in names if not (self.directory / n).exists())
-        if jax.process_index() == 0:
-            (self.directory / str(step)).rename(self.directory / name)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"set aside checkpoint {step}")
+        name = names[from_first(next(i for i, name in enumerate(names) if name not in taken))]
+        self._store.rename(step, name)
         return name
-
-    def _check_same_arrays(self, step: int, item: str, abstract: Any) -> None:
-        """Raises for a checkpoint of another configuration; a damaged one fails elsewhere."""
-        metadata = self._manager.item_metadata(step)[item]
-        there = _arrays(metadata.tree)
-        here = _arrays(abstract)
-        differing = sorted(p for p in there.keys() | here.keys() if there.get(p) != here.get(p))
-        if differing:
-            lines = "\n".join(
-                f"  {p}: {there.get(p, 'absent')} in the checkpoint, {here.get(p, 'absent')} wanted"
-                for p in differing[:5]
-            )
-            more = f"\n  and {len(differing) - 5} more" if len(differing) > 5 else ""
-            raise CheckpointMismatch(
-                f"the checkpoint of step {step} in {self.directory} was written with another "
-                f"network or optimizer: go back to its configuration, or use another directory. "
-                f"{item}:\n{lines}{more}"
-            )
 
 
 def _state_item(state: TrainState) -> dict[str, Any]:
@@ -311,18 +262,3 @@ def _key_impl(key: jax.ShapeDtypeStruct) -> Any:
     seen = []
     jax.eval_shape(lambda k: seen.append(jax.random.key_impl(k)), key)
     return seen[0]
-
-
-def _arrays(tree: Any) -> dict[str, str]:
-    """Path -> "dtype[shape]" of every array."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (
-            f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}"

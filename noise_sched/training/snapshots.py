@@ -1,7 +1,8 @@
 """Snapshots of the power-function averages, kept for the whole run.
 
 Under the directory there is one folder per step, written under a temporary name and renamed when
-complete, which holds the averages by width. Post-hoc reconstruction (`power_ema`) reads them all.
+complete, which holds the averages by width and their digests (see `store`). Post-hoc reconstruction
+(`power_ema`) reads them all.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
 from noise_sched.training import power_ema
+from noise_sched.training.faults import Damaged
+from noise_sched.training.store import Store
 
 
 class Snapshots:
@@ -26,43 +28,48 @@ class Snapshots:
           directory: a local or remote (`gs://`) directory.
           read_only: write nothing, clear away nothing that a killed save left.
         """
-        path = epath.Path(directory).expanduser()
-        self.directory = path if "://" in str(path) else path.absolute()
-        self._manager: Any = None
-        if read_only and not self.directory.exists():
-            return  # orbax would make it
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            item_handlers={"ema": ocp.StandardCheckpointHandler()},
-            options=ocp.CheckpointManagerOptions(
-                create=not read_only, cleanup_tmp_directories=not read_only
-            ),
-        )
+        self._store = Store(directory, ("ema",), kind="snapshot", read_only=read_only)
+
+    @property
+    def directory(self) -> epath.Path:
+        """Where they are."""
+        return self._store.directory
 
     def __enter__(self) -> "Snapshots":
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
-        if self._manager is not None:
-            self._manager.close()
+        self._store.close()
 
     def steps(self) -> list[int]:
         """The steps of the finished snapshots, oldest first."""
-        return [] if self._manager is None else sorted(self._manager.all_steps())
+        return self._store.steps()
 
     def save(self, step: int, averages: Any) -> None:
         """Saves the averages after `step` steps, which may be donated once this returns.
 
         A step that is there already, from before a resume, holds the same numbers and is left.
+
+        Raises:
+          OutOfSpace: if the disk is full, now or while the snapshot before was written.
         """
         if step not in self.steps():
-            args = ocp.args.Composite(ema=ocp.args.StandardSave(averages))
-            self._manager.save(step, args=args, force=True)
+            self._store.save(step, {"ema": averages})
 
     def read(self, step: int, abstract: Any) -> Any:
-        """The averages of one step, in the shapes (and layouts) of `abstract`."""
-        args = ocp.args.Composite(ema=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(step, args=args).ema
+        """The averages of one step, in the shapes of `abstract`, with its layouts where it has any.
+
+        Raises:
+          ValueError: if the snapshot is damaged, or holds other arrays.
+        """
+        try:
+            return self._store.read(step, {"ema": abstract})[0]["ema"]
+        except Damaged as error:
+            folder = self.directory / str(step)
+            raise ValueError(
+                f"the snapshot {folder} is damaged ({error}). Copy it back from elsewhere, or move it "
+                "away: an average can be made from the other snapshots, a little less exactly."
+            ) from error
 
     def reconstruct(
         self, abstract_params: Any, stds: Sequence[float], *, std: float, step: int | None = None

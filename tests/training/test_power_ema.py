@@ -1,5 +1,7 @@
 """Power-function averages: their shape, their digits, and any width from snapshots of two."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,6 +178,20 @@ def test_what_cannot_be_reconstructed(stored, tmp_path):
         with pytest.raises(ValueError, match="no snapshots in .*none: train with .*snapshot_every"):
             snapshots.reconstruct(abstract(), STDS, std=0.07)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_snapshot_is_named_and_can_be_moved_away(stored, tmp_path):
+    directory = shutil.copytree(stored, tmp_path / "snapshots")
+    shutil.rmtree(directory / "200" / "ema")
+    shutil.copytree(directory / "195" / "ema", directory / "200" / "ema")  # sound, but another's
+    with Snapshots(directory, read_only=True) as snapshots:
+        with pytest.raises(
+            ValueError, match="snapshot .*/200 is damaged .* array ema/0.05/a.* away"
+        ):
+            snapshots.reconstruct(abstract(), STDS, std=0.07)
+    shutil.rmtree(directory / "200")
+    with Snapshots(directory, read_only=True) as snapshots:
+        assert snapshots.reconstruct(abstract(), STDS, std=0.07)[0] == STEPS
 
 
 # ---- in a run

@@ -1,5 +1,9 @@
-"""Two processes of four devices train, save, fall back and restore as one process of one does."""
+"""Two processes of four devices train, save, fall back and restore as one process of one does.
 
+And they go the same way when only one of them finds damage, or cannot read.
+"""
+
+import contextlib
 import os
 import socket
 import subprocess
@@ -12,8 +16,11 @@ import pytest
 import tiny
 from jax.experimental import multihost_utils
 
-from noise_sched.training import loop, partitioning
-from noise_sched.training.checkpoints import Checkpoints
+from noise_sched.training import agreement, loop, partitioning
+from noise_sched.training.agreement import HostFailed
+from noise_sched.training.checkpoints import Checkpoints, UnreadableCheckpoints
+from noise_sched.training.faults import Damaged
+from noise_sched.training.store import Store
 
 STEPS = 8
 
@@ -64,15 +71,90 @@ def one_process(directory, index, port):
         saved.save(8, fitted.state, {"next": 8})
 
 
-@pytest.mark.slow
-def test_two_processes(tmp_path):
+def a_state(step):
+    return tiny.init(jax.random.key(step)).replace(step=jax.numpy.int32(step))
+
+
+def another_process(directory, index, port):
+    """What each host does where the hosts see different things; arrays are split over both."""
+    jax.distributed.initialize(f"localhost:{port}", 2, index)
+    abstract = jax.eval_shape(a_state, 0)
+    layouts = partitioning.state_shardings(abstract, partitioning.make_mesh(8), min_size=1)
+    wanted = partitioning.with_shardings(abstract, layouts)
+    folder = Path(directory) / "checkpoints"
+    with Checkpoints(folder) as saved:
+        for step in (1, 2, 3):
+            whole = a_state(step)
+            state = jax.tree.map(
+                lambda x, s: jax.make_array_from_callback(x.shape, s, lambda i: x[i]),
+                whole,
+                layouts,
+            )
+            saved.save(step, state, {"next": step})
+    assert not state.params["dense"]["kernel"].is_fully_addressable
+
+    # Only host 1 cannot read: both stop, and say of what.
+    with failing_on(1, MemoryError("too little"), steps=(3,), index=index) as restore:
+        with pytest.raises(MemoryError if index == 1 else HostFailed) as raised:
+            restore(folder, wanted)
+    assert index == 1 or "host 1: MemoryError: too little" in str(raised.value)
+    multihost_utils.sync_global_devices("nothing was renamed")
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+
+    # Each host finds damage of its own, and host 1 does not see the newest step at all.
+    damage = Damaged("host's own")
+    listing = lambda self: [1, 2] if index == 1 else [1, 2, 3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "steps", listing)
+        with failing_on(0, damage, steps=(2,), index=index, read_only=True) as restore:
+            assert restore(folder, wanted).step == 3
+    with failing_on(index, damage, steps=(3 - index,), index=index) as restore:
+        restored = restore(folder, wanted)
+    assert restored.step == 1 and restored.data == {"next": 1}
+    kernel = restored.state.params["dense"]["kernel"]
+    for shard in kernel.addressable_shards:
+        np.testing.assert_array_equal(shard.data, a_state(1).params["dense"]["kernel"][shard.index])
+    multihost_utils.sync_global_devices("set aside")
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["1", "2.unreadable", "3.unreadable"]
+
+    # Without layouts, as sampling asks: full copies on the devices of both.
+    with Checkpoints(folder, read_only=True) as saved:
+        step, params = saved.restore_ema(abstract.params)
+    assert step == 1 and len(params["dense"]["kernel"].sharding.device_set) == 8
+    with failing_on(1, damage, steps=(1,), index=index) as restore:
+        with pytest.raises(UnreadableCheckpoints, match="step 1: host's own"):
+            restore(folder, wanted)
+
+
+@contextlib.contextmanager
+def failing_on(host, error, *, steps, index, read_only=False):
+    """`restore` with an error of one host's reads of some steps."""
+    read = Store._read_tree
+
+    def failing(self, folder, name, abstract):
+        if index == host and int(folder.name) in steps:
+            raise error
+        return read(self, folder, name, abstract)
+
+    def restore(folder, wanted):
+        with Checkpoints(folder, read_only=read_only) as saved:
+            return saved.restore(wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "_read_tree", failing)
+        yield restore
+
+
+def two(what, directory):
+    """Runs this file in two processes, which both have to end well."""
     here = Path(__file__)
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, str(here), str(tmp_path), str(index), str(port)],
+            [sys.executable, str(here), what, str(directory), str(index), str(port)],
             env={
                 **os.environ,
                 "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}",
@@ -93,6 +175,26 @@ def test_two_processes(tmp_path):
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output
 
+
+def test_hosts_that_see_different_things_go_the_same_way(tmp_path):
+    two("another_process", tmp_path)
+    # What both wrote, with the digests that both made, one device reads.
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as saved:
+        tiny.assert_same(saved.restore(tiny.abstract_state()).state, a_state(1))
+
+
+def test_one_host_alone_exchanges_nothing(monkeypatch):
+    monkeypatch.setattr(agreement, "_of_all_hosts", None)
+    assert agreement.attempt(lambda: 3) == 3
+    with pytest.raises(Damaged, match="it"):
+        agreement.attempt(lambda: (_ for _ in ()).throw(Damaged("it")))
+    with pytest.raises(TimeoutError):
+        agreement.attempt(lambda: (_ for _ in ()).throw(TimeoutError()))
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    two("one_process", tmp_path)
     here = loop.fit(
         tiny.init(jax.random.key(0)), tiny.train_step(), tiny.Batches(), steps=STEPS
     ).state
@@ -105,4 +207,4 @@ def test_two_processes(tmp_path):
 
 
 if __name__ == "__main__":
-    one_process(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3]), sys.argv[4])
