@@ -238,7 +238,13 @@ def _dtype(name: str) -> Any:
 def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.GradientTransformation]:
     options = config.optimizer.to_dict()
     name = options.pop("name")
-    options.pop("sanitize")  # the train step's business
+    options.pop("sanitize")  # the train step's business, as is the next
+    infinite = options.pop("infinite_gradient")
+    if not 0 <= infinite < math.inf:
+        raise ConfigError(
+            f"config.optimizer.infinite_gradient={infinite}: it must be a finite number, at least 0, "
+            "as it takes the place of an infinite gradient. EDM uses 1e5, EDM2 0."
+        )
     made = {
         "lamb": optimizers.lamb,
         "adamw": optimizers.adamw,

@@ -113,13 +113,20 @@ def update(averages: Mapping[str, Any], params: Any, step: jax.typing.ArrayLike)
     def updated(std: str) -> Any:
         # 1 - b_t, to all its digits however small: g / t is 1e-5 at the end of long runs.
         weight = -jnp.expm1((exponent(float(std)) + 1.0) * jnp.log1p(-1.0 / count))
-
-        def towards(old, new):
-            return old + weight.astype(old.dtype) * (new - old)
-
-        return jax.tree.map(towards, averages[std], params)
+        return towards(averages[std], params, weight)
 
     return {std: updated(std) for std in averages}
+
+
+def towards(average: Any, params: Any, weight: jax.Array) -> Any:
+    """An average moved towards `params` by the share `weight` of the distance.
+
+    Where both are equal it stays as it is, exactly; in (1 - weight) old + weight new the two rounded
+    factors need not add up to 1, and an average of 1 / weight steps would drift by as much.
+    """
+    return jax.tree.map(
+        lambda old, new: old + weight.astype(old.dtype) * (new - old), average, params
+    )
 
 
 def inner_products(
