@@ -63,7 +63,7 @@ class halflife:
             )
 
     def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
-        """d of the update at `step`."""
+        """D of the update at `step`."""
         return jnp.exp2(-1.0 / self._steps(step))  # 2^-inf = 0 at the first step
 
     def new_weight(self, step: jax.typing.ArrayLike) -> jax.Array:
