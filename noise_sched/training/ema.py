@@ -63,11 +63,11 @@ class halflife:
             )
 
     def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
-        """D of the update at `step`."""
+        """Returns d of the update at `step`."""
         return jnp.exp2(-1.0 / self._steps(step))  # 2^-inf = 0 at the first step
 
     def new_weight(self, step: jax.typing.ArrayLike) -> jax.Array:
-        """1 - d of the update at `step`."""
+        """Returns 1 - d of the update at `step`."""
         return -jnp.expm1(-math.log(2) / self._steps(step))
 
     def _steps(self, step: jax.typing.ArrayLike) -> jax.Array:

@@ -196,12 +196,22 @@ def test_label_dropout_allows_guidance():
         experiment.from_config(config)
 
 
+def test_attention_that_no_level_has_is_left_out_and_told():
+    """NVIDIA's networks look only whether a level's size is named: EDM's default names 16 always."""
+    made = settings.convert(as_read(attn_resolutions=[16, 32]))
+    assert made.experiment.config.network.attention_resolutions == ()
+    assert made.note.startswith("no level has the attention resolutions 16, 32: left out")
+    plain = settings.convert(as_read())
+    assert plain.note == "" and plain.experiment.network == made.experiment.network
+
+
 MISTAKES = {
     "another preconditioner": (
         dict(name="TenPrecond"),
         "has a 'TenPrecond' under 'ema'; known are",
     ),
-    "another choice": (dict(decoder_type="skip"), "a SongUNet with decoder_type='skip'"),
+    "another choice": (dict(decoder_type="ladder"), "a SongUNet with decoder_type='ladder'"),
+    "a list of choices": (dict(encoder_type=["skip"]), r"a SongUNet with encoder_type=\('skip',\)"),
     "an unknown argument": (dict(heads=3), "a SongUNet with heads=3"),
     "neither of the two": (dict(channel_mult_noise=2), "neither DDPM.. nor NCSN"),
     "another size": (dict(model_channels=16), "other arrays than DDPMpp .* differ, such as"),

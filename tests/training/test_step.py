@@ -230,7 +230,9 @@ def test_the_weight_of_a_traced_decay_or_another_function():
     weight = jax.jit(lambda d: ema.new_weight_at(5, d, warmup=True))
     np.testing.assert_allclose(weight(jnp.float32(0.75)), 9 / 15, rtol=1e-6)
     np.testing.assert_allclose(weight(jnp.float32(0.25)), 0.75, rtol=1e-6)
-    np.testing.assert_allclose(ema.new_weight_at(3, lambda t: 0.25 * t), 0.25, rtol=1e-6)
+    np.testing.assert_allclose(
+        ema.new_weight_at(3, lambda t: jnp.float32(0.25 * t)), 0.25, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("decay", [0.9999, 0.99997, ema.halflife(10**8, batch_size=8)])
