@@ -17,6 +17,7 @@ compiled body for each run of equal blocks; their parameters are stacked on the 
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -298,15 +299,14 @@ class UNet(nn.Module, kw_only=True):
 
     def _decode(self, x: Images, kept: list[Images], emb: Array, key: Array | None) -> Images:
         """From the lowest level to the output."""
-        kept, image = list(kept), None
+        kept, drawn = list(kept), []
         for size, level in itertools.groupby(self.plan.decoder, lambda stage: stage.size):
             for run in equal_runs(list(level)):
                 skips = [kept.pop() for _ in run] if run[0].skip else None
                 x, _ = self._run(run, x, emb, key, skips)
             if self.sums_images or size == self.sizes[0]:
-                drawn = self._draw(x, size)
-                image = drawn if image is None else upsample(image, self.taps) + drawn
-        return image
+                drawn.append(self._draw(x, size))
+        return functools.reduce(lambda small, image: upsample(small, self.taps) + image, drawn)
 
     def _draw(self, x: Images, size: tuple[int, int]) -> Images:
         """The image of one level of the decoder."""
