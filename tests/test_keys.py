@@ -1,6 +1,8 @@
 """The keys of a run: each purpose's own, and training's as they always were."""
 
+import ast
 import itertools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -35,3 +37,19 @@ def test_the_keys_of_training_are_those_of_all_runs_before():
     """A run that was started earlier draws on as it did."""
     parameters, run = jax.random.split(jax.random.key(3))
     assert keys.of_training(3) == (parameters, run)
+
+
+def makes_keys_of_seeds(source):
+    """Whether a source calls `random.key` of anything but a literal, which only shapes are made with."""
+    return any(
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("random.key")
+        and not isinstance(node.args[0], ast.Constant)
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def test_seeds_become_keys_in_one_file():
+    package = pathlib.Path(keys.__file__).parent
+    found = [path.name for path in package.rglob("*.py") if makes_keys_of_seeds(path.read_text())]
+    assert found == ["keys.py"]

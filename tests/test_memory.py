@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from noise_sched import memory
+from noise_sched import command_line, memory
 
 PROGRAM = """
 import importlib.util, resource, sys
@@ -75,3 +75,11 @@ def test_nothing_happens_elsewhere(calls, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda _: types.SimpleNamespace())  # musl
     assert not memory.keep_freed()
+
+
+def test_every_command_sets_it_before_its_work(monkeypatch):
+    done = []
+    monkeypatch.setattr(memory, "keep_freed", lambda: done.append("kept"))
+    monkeypatch.setattr(command_line.app, "run", lambda *_, **__: done.append("run"))
+    command_line.run(lambda: None)
+    assert done == ["kept", "run"]

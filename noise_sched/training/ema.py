@@ -14,8 +14,8 @@ the run as a share r of the images before the step, so that the beginning is for
 
 that is 0 at t = 0.
 
-What is computed is 1 − d itself, to all its digits: from a float32 d = 0.9999 it has four. The average then
-moves by that share of its distance, so that it stays where the parameters stay.
+What is computed is 1 − d itself, to all its digits: made of a float32 d = 0.9999 it has four. The average
+then moves by that share of its distance (`towards`).
 
 The average starts as a copy of the parameters. The reference code averages into a second network
 with an initialization of its own, whose weight is still 0.9999^10000 ≈ 0.37 after 10,000 steps:

@@ -121,8 +121,8 @@ def update(averages: Mapping[str, Any], params: Any, step: jax.typing.ArrayLike)
 def towards(average: Any, params: Any, weight: jax.Array) -> Any:
     """An average moved towards `params` by the share `weight` of the distance.
 
-    Where both are equal it stays as it is, exactly; in (1 - weight) old + weight new the two rounded
-    factors need not add up to 1, and an average of 1 / weight steps would drift by as much.
+    The two rounded factors of (1 - weight) old + weight new need not add up to 1: with weight 3e-5 in
+    float32 the sum is 1 + 2e-8, and the average of parameters that move is off by 6e-4 in the long run.
     """
     return jax.tree.map(
         lambda old, new: old + weight.astype(old.dtype) * (new - old), average, params
