@@ -69,7 +69,8 @@ def base() -> ConfigDict:
                 b2=0.999,
                 eps=1e-8,
                 clip_norm=0.0,  # 0 is no clipping, as published for LAMB
-                sanitize=False,  # gradients: NaN -> 0, infinity -> 1e5, as EDM
+                sanitize=False,  # gradients that are not finite: NaN -> 0, infinity -> the next
+                infinite_gradient=1e5,  # of infinity's sign; EDM 1e5, EDM2 0
                 normalize_weights=False,  # EDM2's filters, after each update
             ),
             ema=dict(

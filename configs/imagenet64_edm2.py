@@ -36,9 +36,8 @@ def get_config(variant=None):
             remat=False,
         )
     )
-    config.optimizer.update(
-        learning_rate=0.01, decay="inverse_sqrt@35000", b2=0.99, normalize_weights=True
-    )
+    config.optimizer.update(learning_rate=0.01, decay="inverse_sqrt@35000", b2=0.99)
+    config.optimizer.update(normalize_weights=True, infinite_gradient=0.0)
     images, batch = 2**30, 2048
     config.ema.update(halflife_images=0, stds=(0.05, 0.10), snapshot_every=2**23 // batch)
     config.train.update(steps=images // batch, batch_size=batch, checkpoint_every=2**23 // batch)

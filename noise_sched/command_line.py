@@ -10,11 +10,14 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from noise_sched import memory
+
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake in the input.")
 
 
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and runs `main`; unknown keys of --config end in one message."""
+    memory.keep_freed()
     app.run(lambda _: main(), flags_parser=_parse)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from noise_sched import experiment, pictures, workdir
+from noise_sched import experiment, keys, pictures, workdir
 from noise_sched.diffusion.sampling import example_keys
 from noise_sched.experiment import NO_CLASS, Experiment
 from noise_sched.training.checkpoints import Checkpoints
@@ -51,7 +51,7 @@ def run(config: ConfigDict, folder: pathlib.Path, out: pathlib.Path, num_images:
     if _finished(out, settings):
         return False
     guide = _guide(config.sample.guide_workdir)
-    noise_key, label_key = jax.random.split(jax.random.key(config.sample.seed))
+    noise_key, label_key = keys.of_sampling(config.sample.seed)
     labels = np.asarray(draw_labels(label_key, config, num_images))
     _write(out, draw_images(exp, params, noise_key, labels, guide), labels, settings)
     return True

@@ -44,6 +44,7 @@ class Experiment:
       schedule: the learning rate as a function of the step.
       ema_decay: of the moving average, a number or a function of the step.
       levels: the sampling path, fields of shape [sample.steps + 1], noisiest first.
+      targets: where each step leads, fields of shape [sample.steps]; None is along the path.
     """
 
     config: ConfigDict
@@ -53,6 +54,7 @@ class Experiment:
     schedule: learning_rate.Schedule
     ema_decay: float | ema.Decay
     levels: NoiseLevel
+    targets: NoiseLevel | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -144,7 +146,9 @@ class Experiment:
             start = jax.tree.map(lambda field: field[0], self.levels)
             x_T = initial_noise(keys, start, self.image_shape)
             memory = self.network.initial_memory(label.shape[0])
-            return sample(keys, denoise, solver, self.levels, x_T, memory=memory)
+            return sample(
+                keys, denoise, solver, self.levels, x_T, memory=memory, targets=self.targets
+            )
 
         return run
 
@@ -161,7 +165,10 @@ def from_config(config: ConfigDict) -> Experiment:
     levels = _levels(config, objective)
     guidance = _build(config, "sample.guidance", "guidance")
     compatibility.check(config, objective, network, levels, guidance)
-    return Experiment(config, network, objective, optimizer, schedule, _ema_decay(config), levels)
+    decay, targets = _ema_decay(config), _targets(config, objective, levels)
+    return Experiment(
+        config, network, objective, optimizer, schedule, decay, levels, targets=targets
+    )
 
 
 def parameter_count(config: ConfigDict) -> int:
@@ -238,7 +245,13 @@ def _dtype(name: str) -> Any:
 def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.GradientTransformation]:
     options = config.optimizer.to_dict()
     name = options.pop("name")
-    options.pop("sanitize")  # the train step's business
+    options.pop("sanitize")  # the train step's business, as is the next
+    infinite = options.pop("infinite_gradient")
+    if not 0 <= infinite < math.inf:
+        raise ConfigError(
+            f"config.optimizer.infinite_gradient={infinite}: it must be a finite number, at least 0, "
+            "as it takes the place of an infinite gradient. EDM uses 1e5, EDM2 0."
+        )
     made = {
         "lamb": optimizers.lamb,
         "adamw": optimizers.adamw,
@@ -321,6 +334,21 @@ def _levels(config: ConfigDict, objective: Objective) -> NoiseLevel:
         return objective.process.level(schedule.logsnr(grid(config.sample.steps)))
     except ValueError as error:
         raise ConfigError(f"config.sample.steps: {error}") from None
+
+
+def _targets(config: ConfigDict, objective: Objective, levels: NoiseLevel) -> NoiseLevel | None:
+    """Where the steps lead, on a grid that says so."""
+    grid, solver = (_build(config, f"sample.{kind}", kind) for kind in ("grid", "solver"))
+    if not hasattr(grid, "targets"):
+        return None
+    if jax.tree.leaves(solver.init(jnp.zeros((1, 1)), levels)):
+        raise ConfigError(
+            f"config.sample.grid={config.sample.grid!r} and config.sample.solver="
+            f"{config.sample.solver!r} do not fit: a multistep solver takes each step to start where the "
+            "one before led. Use a one-step solver such as 'ddim()' or 'ddpm()', as published."
+        )
+    schedule = _build(config, "sample.schedule", "schedule")
+    return objective.process.level(schedule.logsnr(grid.targets(config.sample.steps)))
 
 
 def _unknown(what: str, name: str, known: Any) -> str:

@@ -16,7 +16,7 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from noise_sched import command_line, experiment, workdir
+from noise_sched import command_line, experiment, keys, workdir
 from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
 from noise_sched.diffusion.sampling import example_keys
@@ -104,7 +104,7 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
 
 def new_state(exp: Experiment) -> TrainState:
     """The state before the first step."""
-    params_key, run_key = jax.random.split(jax.random.key(exp.config.seed))
+    params_key, run_key = keys.of_training(exp.config.seed)
     params = exp.init_params(params_key)
     return TrainState.create(params, exp.optimizer, run_key, ema_stds=exp.config.ema.stds)
 
@@ -118,6 +118,7 @@ def step_of(exp: Experiment, **placement: Any) -> TrainStep:
         ema_decay=exp.ema_decay,
         ema_warmup=config.ema.warmup,
         sanitize=config.optimizer.sanitize,
+        infinite_gradient=config.optimizer.infinite_gradient,
         ema_stds=config.ema.stds,
         schedule=exp.schedule,
         microbatches=config.train.microbatches,
@@ -158,12 +159,12 @@ def _hooks(exp: Experiment, writer: MetricWriter, snapshots: Snapshots) -> list[
 def _draw_grid(exp: Experiment, writer: MetricWriter) -> Callable[[int, TrainState], None]:
     """Draws a grid of images with the moving average."""
     run = exp.sampler()
-    keys = example_keys(jax.random.key(exp.config.sample.seed), jax.numpy.arange(_GRID))
+    images = example_keys(keys.of_grids(exp.config.sample.seed), jax.numpy.arange(_GRID))
     labels = jax.numpy.arange(_GRID) % max(1, exp.config.network.num_classes)
 
     def draw(step: int, state: TrainState) -> None:
-        images = jax.device_get(run(exp.drawn_average(state.ema_params), keys, labels))
-        writer.images(step, "samples", images, columns=8)
+        drawn = jax.device_get(run(exp.drawn_average(state.ema_params), images, labels))
+        writer.images(step, "samples", drawn, columns=8)
 
     return draw
 

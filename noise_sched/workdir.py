@@ -27,6 +27,7 @@ _LATER: dict[str, Any] = {
     "network.scan": False,
     "optimizer.warmup_images": 0,
     "optimizer.sanitize": False,
+    "optimizer.infinite_gradient": 1e5,
     "optimizer.normalize_weights": False,
     "ema.halflife_images": 0,
     "ema.rampup_ratio": 0.05,
@@ -118,11 +119,12 @@ def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def _with_later(config: dict) -> dict:
-    """A config with the keys that did not exist when it was written; all networks were RINs then."""
-    old = "augment" not in config and config.get("network", {}).get("name") == "RIN"
-    for key, value in _LATER.items() if old else ():
+    """A config with the keys that did not exist when it was written."""
+    for key, value in _LATER.items():
         room, name = key.split(".")
-        config.setdefault(room, {}).setdefault(name, value)
+        # A network's fields are its class's own; those of `_LATER` are RIN's.
+        if room != "network" or config.get(room, {}).get("name") == "RIN":
+            config.setdefault(room, {}).setdefault(name, value)
     return config
 
 

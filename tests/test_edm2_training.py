@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import edm_digits
+from configs import edm_digits, imagenet64_edm2
 from noise_sched import drawing, experiment, reconstruct, train, workdir
 from noise_sched.compatibility import ConfigError
 from noise_sched.networks.magnitude import normalize_kernel
@@ -142,3 +142,16 @@ def test_other_networks_refuse_what_is_made_for_edm2(key):
     config.update_from_flattened_dict({key: True})
     with pytest.raises(ConfigError, match=f"config.{key}=True.* RIN .*'EDM2'"):
         experiment.from_config(config)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
+def test_what_takes_an_infinite_gradients_place_must_be_finite(value):
+    config = tiny()
+    config.optimizer.infinite_gradient = value
+    with pytest.raises(ConfigError, match="config.optimizer.infinite_gradient=.*EDM2 0"):
+        experiment.from_config(config)
+
+
+def test_the_published_config_replaces_infinite_gradients_by_0():
+    config = imagenet64_edm2.get_config()
+    assert config.optimizer.sanitize and config.optimizer.infinite_gradient == 0.0

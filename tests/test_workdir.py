@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs import common
+from configs import common, imagenet64_edm
 from noise_sched import workdir
 from noise_sched.workdir import _LATER
 
@@ -37,3 +37,13 @@ def test_damage_is_told(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="config.json is damaged .* restore it, or train again"):
         workdir.load_config(tmp_path)
+
+
+def test_workdirs_of_any_network_get_the_keys_that_came_later(tmp_path):
+    """EDM's networks are younger than some keys and older than others."""
+    config = json.loads(imagenet64_edm.get_config().to_json())
+    del config["optimizer"]["infinite_gradient"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = workdir.load_config(tmp_path)
+    assert loaded.optimizer.infinite_gradient == 1e5
+    assert loaded.to_dict() == imagenet64_edm.get_config().to_dict()

@@ -49,6 +49,8 @@ def main() -> None:
         source = pathlib.Path(command_line.required("edm", "--edm=network-snapshot.pkl"))
         folder = pathlib.Path(command_line.required("workdir", "--workdir=runs/edm"))
         converted = run(source, folder, flags.FLAGS.steps, flags.FLAGS.latents)
+        if converted.note:
+            print(f"note: {converted.note}")
         print(
             f"{converted.title}, converted. Draw images with:\n"
             f"  python -m noise_sched.sample --workdir={folder} --num_images=100 "

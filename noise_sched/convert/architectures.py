@@ -12,6 +12,7 @@ import numpy as np
 
 from noise_sched.convert.snapshot import Persistent
 from noise_sched.convert.unpickler import SnapshotError
+from noise_sched.networks import song
 
 # Arguments that the preconditioner knows too.
 _SHAPE = ("img_resolution", "in_channels", "out_channels", "img_channels")
@@ -21,6 +22,7 @@ _FIELDS = {
     "attn_resolutions": "attention_resolutions",
     "embedding_type": "embedding",
     "encoder_type": "encoder",
+    "decoder_type": "decoder",
 }
 _SONG = {
     "label_dim": 0,
@@ -33,6 +35,7 @@ _SONG = {
     "dropout": 0.1,
     "embedding_type": "positional",
     "encoder_type": "standard",
+    "decoder_type": "standard",
     "resample_filter": (1, 1),
 }
 _DHARIWAL = {
@@ -54,8 +57,8 @@ _EDM2 = {
     "channels_per_head": 64,
     "dropout": 0.0,
 }
-# What tells NCSN++ from DDPM++: (embedding, encoder, filter).
-_NCSN = ("fourier", "residual", (1, 3, 3, 1))
+# What tells NCSN++ from DDPM++, besides that its encoder shows the image: (embedding, filter).
+_NCSN = ("fourier", (1, 3, 3, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Architecture:
     Attributes:
       name: our network.
       defaults: arguments that become fields, with the constructor's values.
-      fixed: arguments of which our network has one value: argument -> values that mean it.
+      fixed: arguments of which our network has some values only: argument -> those.
       constants: fixed random numbers: field -> the buffer's name.
     """
 
@@ -89,7 +92,9 @@ _KNOWN = {
         _SONG,
         fixed={
             "channel_mult_emb": (4,),
-            "decoder_type": ("standard",),
+            "embedding_type": song.EMBEDDINGS,
+            "encoder_type": song.ENCODERS,
+            "decoder_type": song.DECODERS,
         },
         constants={"frequencies": "model.map_noise.freqs"},
     ),
@@ -150,10 +155,24 @@ def fields(network: Persistent, state: Mapping[str, np.ndarray]) -> dict[str, An
         raise SnapshotError(f"has a {network.class_name} of more blocks than arrays: damaged.")
     made = {_FIELDS.get(key, key): value for key, value in chosen.items()}
     name = known.name
-    if name == "DDPMpp" and (made["embedding"], made["encoder"], made["resample_filter"]) == _NCSN:
-        name = "NCSNpp"
+    if name == "DDPMpp" and (made["embedding"], made["resample_filter"]) == _NCSN:
+        name = "DDPMpp" if made["encoder"] == "standard" else "NCSNpp"
     constants = {} if made.get("embedding") == "positional" else _constants(known, state)
     return {"name": name} | made | constants | {"dtype": "float32", "remat": False}
+
+
+def without_absent_attention(made: dict[str, Any], image_size: int) -> tuple[int, ...]:
+    """Leaves out of a network's fields the attention resolutions that no level has.
+
+    The published networks ignore them silently, and their default names 16 whatever the image's size.
+
+    Returns:
+      Those that were left out.
+    """
+    there = {image_size >> level for level in range(len(made["channel_mult"]))}
+    wanted = made["attention_resolutions"]
+    made["attention_resolutions"] = tuple(r for r in wanted if r in there)
+    return tuple(r for r in wanted if r not in there)
 
 
 def _constants(known: Architecture, state: Mapping[str, np.ndarray]) -> dict[str, Any]:

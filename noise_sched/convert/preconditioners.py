@@ -3,7 +3,7 @@
 EDM's Table 1 (Karras et al. 2022, arXiv 2206.00364): each column is a class there and four specs here, of
 a `ve()` process. Sampling is what `generate.py` does without options: Heun on Karras steps from
 min(80, sigma_max) to max(0.002, sigma_min) of the network. An iDDPM network knows numbered levels only, to
-which the published sampler rounds its steps; here it gets that column's own steps, levels T - 8 to 1.
+the nearest of which each step is rounded.
 """
 
 import dataclasses
@@ -137,7 +137,8 @@ def _iddpm(made: Persistent, loss: Any) -> Choices:
         "conditioning": f"index({table})",
         "parametrization": "eps()",
     }
-    sample = {"schedule": table, "grid": f"iddpm(levels={levels}, skip=8)"}
+    sample = _karras(made)
+    sample["schedule"] = f"nearest({sample['schedule']}, {table})"
     return Choices(top, _OF_NOISE, sample)
 
 

@@ -29,11 +29,13 @@ class Converted:
       experiment: built from its config.
       params: the network's parameters, those of the snapshot's moving average.
       title: what it was, in a few words.
+      note: what of the snapshot's settings means nothing, in a sentence; "" for none.
     """
 
     experiment: Experiment
     params: Any
     title: str
+    note: str = ""
 
 
 def convert(loaded: dict[str, Any], steps: int | None = None, latents: bool = False) -> Converted:
@@ -62,6 +64,7 @@ def convert(loaded: dict[str, Any], steps: int | None = None, latents: bool = Fa
         channels=preconditioners.whole(made, "img_channels"),
     )
     fields = architectures.fields(network, state)
+    absent = architectures.without_absent_attention(fields, config.data.image_size)
     config.label_dropout = float(fields.pop("label_dropout", 0.0))
     config.network = ConfigDict(fields)
     config.optimizer.update(name="adam", learning_rate=1e-4, decay="none", warmup_steps=0)
@@ -75,7 +78,17 @@ def convert(loaded: dict[str, Any], steps: int | None = None, latents: bool = Fa
     built, params = _build(config, state)
     classes = f", {fields['num_classes']} classes" if fields["num_classes"] else ""
     size = f"{config.data.image_size}x{config.data.image_size}x{config.data.channels}"
-    return Converted(built, params, f"{made.class_name} of {fields['name']}, {size}{classes}")
+    title = f"{made.class_name} of {fields['name']}, {size}{classes}"
+    return Converted(built, params, title, _note(absent))
+
+
+def _note(absent: tuple[int, ...]) -> str:
+    if not absent:
+        return ""
+    sizes = ascii(absent)[:50].strip("(,)")
+    return (
+        f"no level has the attention resolutions {sizes}: left out, as the published network does."
+    )
 
 
 def _base() -> ConfigDict:

@@ -7,9 +7,7 @@ the optimizer has seen nothing.
 import pathlib
 import tempfile
 
-import jax
-
-from noise_sched import workdir
+from noise_sched import keys, workdir
 from noise_sched.convert.settings import Converted
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.state import TrainState
@@ -24,8 +22,8 @@ def write(converted: Converted, folder: pathlib.Path) -> None:
     """
     workdir.check_unused(folder)
     built = converted.experiment
-    key = jax.random.key(built.config.seed)
-    state = TrainState.create(converted.params, built.optimizer, key)
+    _, run_key = keys.of_training(built.config.seed)
+    state = TrainState.create(converted.params, built.optimizer, run_key)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A checkpoint can be moved; a folder that is not there yet takes its name in one step.
     with tempfile.TemporaryDirectory(

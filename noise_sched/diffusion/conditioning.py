@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion import schedules
@@ -109,13 +108,7 @@ class index:
 
     def __call__(self, level: NoiseLevel) -> Float[Array, "batch"]:
         """Returns the number of the nearest level; the last one at zero SNR."""
-        table = self.schedule.table()
-        log_sigmas = -0.5 * table
-        xp = np if isinstance(table, np.ndarray) else jnp
-        between = xp.logaddexp(log_sigmas[:-1], log_sigmas[1:]) - np.log(2.0)
-        found = jnp.searchsorted(
-            jnp.asarray(between, level.alpha.dtype), -0.5 * level.schedule_logsnr, side="right"
-        )
+        found = schedules.nearest_in(self.schedule.table(), level.schedule_logsnr)
         return found.astype(level.alpha.dtype)
 
 

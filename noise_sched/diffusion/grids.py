@@ -7,9 +7,9 @@ r"""Where the sampling steps fall: times from 1 (noise) to 0 (clean), one more t
     (4)  linspace         k = 1 + round(j (T - 1) / (N - 1))
     (5)  trailing         k = round(T (N - j) / N)
 
-Every step leads from one time of the grid to the next, whatever N, and the last one to clean data
-exactly. `leading` never samples the last level, where a zero-SNR schedule has its point (Lin et al. 2024,
-arXiv 2305.08891, section 3.3); it is here to show what that costs.
+Every step leads from one time of the grid to the next (on `asymmetric(grid, td)` further), whatever N,
+and the last one to clean data exactly. `leading` never samples the last level, where a zero-SNR schedule
+has its point (Lin et al. 2024, arXiv 2305.08891, section 3.3); it is here to show what that costs.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from noise_sched.diffusion.asymmetric import asymmetric as asymmetric
 from noise_sched.diffusion.numbers import require
 from noise_sched.diffusion.pytrees import register_pytree
 

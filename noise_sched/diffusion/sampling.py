@@ -64,6 +64,7 @@ def sample(
     *,
     memory: Memory = (),
     noise: Float[Array, "steps batch *event"] | None = None,
+    targets: NoiseLevel | None = None,
     trajectory: bool = False,
     unroll: int = 1,
 ) -> Images | tuple[Images, Trajectory]:
@@ -78,6 +79,8 @@ def sample(
         a float32 network, give the levels in float64 too and see `Preconditioner.denoise(dtype=)`.
       memory: the denoiser's first memory (zeros for RIN's latents).
       noise: unit normal draws to replay instead of drawing, [steps, batch, ...].
+      targets: where each step leads, fields of shape [steps]; None is to the next level of the path. The
+        network is told the path's levels all the same, see `asymmetric`.
       trajectory: also return every step.
       unroll: steps per turn of the loop. With more than one the compiler may fuse steps and need not
         move a multistep solver's history along in each: 2 to 4, about the solver's order, make cheap,
@@ -88,10 +91,10 @@ def sample(
       The last step's prediction of x0, [batch, ...]; with `trajectory`, also a `Trajectory`.
 
     Raises:
-      ValueError: if `levels` is not a path, `noise` does not fit it or `unroll` is below 1.
+      ValueError: if `levels` is not a path, `noise` or `targets` do not fit it or `unroll` is below 1.
     """
     levels = levels.map(jnp.asarray)
-    _check(levels, x_T, noise)
+    _check(levels, x_T, noise, targets)
     require(unroll >= 1, f"unroll must be at least 1, got {unroll}: 1 is one step per turn.")
     steps, batch = levels.alpha.shape[0] - 1, x_T.shape[0]
     if key.ndim == 0:
@@ -120,14 +123,14 @@ def sample(
     path = (
         jnp.arange(steps),
         levels.map(lambda f: f[:-1]),
-        levels.map(lambda f: f[1:]),
+        levels.map(lambda f: f[1:]) if targets is None else targets,
         noise,
     )
     final, kept = jax.lax.scan(body, start, path, unroll=unroll)
     return final.x if kept is None else (final.x, kept)
 
 
-def _check(levels: NoiseLevel, x_T: Images, noise) -> None:
+def _check(levels: NoiseLevel, x_T: Images, noise, targets: NoiseLevel | None) -> None:
     shape = levels.alpha.shape
     require(
         len(shape) == 1 and shape[0] >= 2,
@@ -139,4 +142,11 @@ def _check(levels: NoiseLevel, x_T: Images, noise) -> None:
         require(
             noise.shape == expected,
             f"noise must have shape [steps, *x_T.shape] = {expected}, got {noise.shape}.",
+        )
+    if targets is not None:
+        expected = (shape[0] - 1,)
+        require(
+            targets.alpha.shape == expected,
+            f"targets must have fields of shape [steps] = {expected}, got {targets.alpha.shape}: one per "
+            "step.",
         )

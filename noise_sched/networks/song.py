@@ -16,6 +16,13 @@ where A has no bias: a = 0 says nothing, which is what sampling does. Blocks add
 `unet_blocks`), sums are divided by sqrt(2), attention has one head. Down the residual encoder,
 
     (2)  x <- (x + down(conv3x3(image))) / sqrt(2),      image <- x
+
+Their paper has a second way for each direction (appendix G): down a "skip" encoder the image itself is
+made smaller, and up a "skip" decoder every level draws an image, which is added to the enlarged one of
+the level below; the output is the last:
+
+    (3)  image <- down(image),      x <- x + conv1x1(image)
+    (4)  image <- up(image) + conv3x3(silu(GN(x)))
 """
 
 import math
@@ -28,12 +35,13 @@ from jaxtyping import Array, Float
 
 from noise_sched.networks import checks
 from noise_sched.networks.positions import sines_and_cosines
-from noise_sched.networks.resampling import Images
+from noise_sched.networks.resampling import Images, downsample
 from noise_sched.networks.unet import NUM_EMB, Plan, Stage, UNet, make_plan, size_name
-from noise_sched.networks.unet_blocks import Initial, ShrinkingConv, Style, dense
+from noise_sched.networks.unet_blocks import Conv, Initial, ShrinkingConv, Style, dense
 
 EMBEDDINGS = ("positional", "fourier")
-ENCODERS = ("standard", "residual")
+ENCODERS = ("standard", "residual", "skip")
+DECODERS = ("standard", "skip")
 FOURIER_SCALE = 16.0  # standard deviation of the random frequencies
 
 
@@ -47,7 +55,8 @@ class DDPMpp(UNet, kw_only=True):
 
     Attributes: those of `UNet`, and
       embedding: of the noise level, "positional" (sinusoids) or "fourier" (random frequencies).
-      encoder: "standard", or "residual", which shows the image to every level.
+      encoder: "standard", or "residual" or "skip", which show the image to every level, equations (2), (3).
+      decoder: "standard", or "skip", which draws an image at every level, equation (4).
       resample_filter: taps of the filter when resampling, of even length.
       frequencies: of the Fourier features, one per model channel; () for normal ones of standard
         deviation 16, drawn from a fixed seed. They are never trained, hence no parameters.
@@ -60,6 +69,7 @@ class DDPMpp(UNet, kw_only=True):
     dropout: float = 0.1
     embedding: str = "positional"
     encoder: str = "standard"
+    decoder: str = "standard"
     resample_filter: Sequence[int] = (1, 1)
     frequencies: Sequence[float] = ()
 
@@ -90,8 +100,13 @@ class DDPMpp(UNet, kw_only=True):
 
     @property
     def shows_image(self) -> bool:
-        """Whether the encoder is the residual one."""
-        return self.encoder == "residual"
+        """Whether the encoder is the residual one or that of skips."""
+        return self.encoder != "standard"
+
+    @property
+    def sums_images(self) -> bool:
+        """Whether the decoder is that of skips."""
+        return self.decoder == "skip"
 
     @property
     def plan(self) -> Plan:
@@ -105,11 +120,9 @@ class DDPMpp(UNet, kw_only=True):
             attend_last_only=True,
         )
 
-    @property
-    def head_names(self) -> tuple[str, str]:
-        """Names of the last norm and the last convolution."""
-        size = size_name(self.sizes[0])
-        return f"dec_{size}_aux_norm", f"dec_{size}_aux_conv"
+    def head_names(self, size: tuple[int, int]) -> tuple[str, str]:
+        """Names of the norm and the convolution that draw the image of a level."""
+        return f"dec_{size_name(size)}_aux_norm", f"dec_{size_name(size)}_aux_conv"
 
     def embed(
         self,
@@ -142,8 +155,18 @@ class DDPMpp(UNet, kw_only=True):
             frequencies = frequencies * FOURIER_SCALE
         return 2 * np.pi * frequencies
 
-    def _show(self, image: Images, x: Images, stage: Stage) -> Images:
-        """Equation (2)."""
+    def _show(self, image: Images, x: Images, stage: Stage) -> tuple[Images, Images]:
+        """Equation (2) or (3)."""
+        if self.encoder == "skip":
+            image = downsample(image, self.taps)
+            conv = Conv(
+                features=stage.features,
+                size=1,
+                initial=self.STYLE.initial,
+                dtype=self.dtype,
+                name=f"enc_{size_name(stage.size)}_aux_skip",
+            )
+            return image, x + conv(image)
         # At the first halving this is the image itself, whose channels may be filled up.
         first = image.shape[-1] == self.channels
         shrink = ShrinkingConv(
@@ -154,7 +177,8 @@ class DDPMpp(UNet, kw_only=True):
             dtype=self.dtype,
             name=f"enc_{size_name(stage.size)}_aux_residual",
         )
-        return (x + shrink(image)) * math.sqrt(0.5)
+        x = (x + shrink(image)) * math.sqrt(0.5)
+        return x, x
 
     @nn.nowrap
     def validate(self) -> None:
@@ -162,6 +186,7 @@ class DDPMpp(UNet, kw_only=True):
         super().validate()
         checks.check_known("embedding", self.embedding, EMBEDDINGS)
         checks.check_known("encoder", self.encoder, ENCODERS)
+        checks.check_known("decoder", self.decoder, DECODERS)
         taps = self.resample_filter
         if not taps or len(taps) % 2 or sum(taps) == 0:
             raise ValueError(

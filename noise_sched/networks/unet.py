@@ -17,6 +17,7 @@ compiled body for each run of equal blocks; their parameters are stacked on the 
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from noise_sched.networks import checks
-from noise_sched.networks.resampling import Images
+from noise_sched.networks.resampling import Images, upsample
 from noise_sched.networks.scanning import scan_layers
 from noise_sched.networks.unet_blocks import Block, Conv, Initial, Style, group_norm, groups
 
@@ -232,8 +233,12 @@ class UNet(nn.Module, kw_only=True):
         return False
 
     @property
-    def head_names(self) -> tuple[str, str]:
-        """Names of the last norm and the last convolution."""
+    def sums_images(self) -> bool:
+        """Whether every level of the decoder draws an image, and the output is their sum."""
+        return False
+
+    def head_names(self, size: tuple[int, int]) -> tuple[str, str]:
+        """Names of the norm and the convolution that draw the image of a level."""
         return "out_norm", "out_conv"
 
     # ---- the network
@@ -288,21 +293,29 @@ class UNet(nn.Module, kw_only=True):
             x, outputs = self._run(run, x, emb, key)
             kept += outputs
             if self.shows_image and run[0].resample:
-                x = image = kept[-1] = self._show(image, x, run[0])
+                image, x = self._show(image, x, run[0])
+                kept[-1] = x
         return x, kept
 
     def _decode(self, x: Images, kept: list[Images], emb: Array, key: Array | None) -> Images:
         """From the lowest level to the output."""
-        kept = list(kept)
-        for run in equal_runs(self.plan.decoder):
-            skips = [kept.pop() for _ in run] if run[0].skip else None
-            x, _ = self._run(run, x, emb, key, skips)
-        norm, conv = self.head_names
+        kept, drawn = list(kept), []
+        for size, level in itertools.groupby(self.plan.decoder, lambda stage: stage.size):
+            for run in equal_runs(list(level)):
+                skips = [kept.pop() for _ in run] if run[0].skip else None
+                x, _ = self._run(run, x, emb, key, skips)
+            if self.sums_images or size == self.sizes[0]:
+                drawn.append(self._draw(x, size))
+        return functools.reduce(lambda small, image: upsample(small, self.taps) + image, drawn)
+
+    def _draw(self, x: Images, size: tuple[int, int]) -> Images:
+        """The image of one level of the decoder."""
+        norm, conv = self.head_names(size)
         x = nn.silu(group_norm(x, self.style.epsilon, norm)).astype(self.dtype)
         return self._image_conv(self.channels, self.style.initial_last, conv)(x)
 
-    def _show(self, image: Images, x: Images, stage: Stage) -> Images:
-        """Add the image to a level of the encoder, if the network does so."""
+    def _show(self, image: Images, x: Images, stage: Stage) -> tuple[Images, Images]:
+        """The image as small as a level of the encoder, and the level with it added."""
         raise NotImplementedError
 
     def _run(

@@ -113,13 +113,20 @@ def update(averages: Mapping[str, Any], params: Any, step: jax.typing.ArrayLike)
     def updated(std: str) -> Any:
         # 1 - b_t, to all its digits however small: g / t is 1e-5 at the end of long runs.
         weight = -jnp.expm1((exponent(float(std)) + 1.0) * jnp.log1p(-1.0 / count))
-
-        def towards(old, new):
-            return old + weight.astype(old.dtype) * (new - old)
-
-        return jax.tree.map(towards, averages[std], params)
+        return towards(averages[std], params, weight)
 
     return {std: updated(std) for std in averages}
+
+
+def towards(average: Any, params: Any, weight: jax.Array) -> Any:
+    """An average moved towards `params` by the share `weight` of the distance.
+
+    The two rounded factors of (1 - weight) old + weight new need not add up to 1: with weight 3e-5 in
+    float32 the sum is 1 + 2e-8, and the average of parameters that move is off by 6e-4 in the long run.
+    """
+    return jax.tree.map(
+        lambda old, new: old + weight.astype(old.dtype) * (new - old), average, params
+    )
 
 
 def inner_products(

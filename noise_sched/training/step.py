@@ -19,7 +19,6 @@ LossFn = Callable[[Any, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 _OWN_METRICS = ("loss", "grad_norm", "param_norm", "learning_rate", "finite", "bad_gradients")
-_LARGEST = 1e5  # what an infinite gradient becomes
 
 
 def make_train_step(
@@ -29,6 +28,7 @@ def make_train_step(
     ema_decay: float | ema.Decay = 0.9999,
     ema_warmup: bool = False,
     sanitize: bool = False,
+    infinite_gradient: float = 1e5,
     ema_stds: Sequence[float] = (),
     schedule: learning_rate.Schedule | None = None,
     mesh: Mesh | None = None,
@@ -48,9 +48,11 @@ def make_train_step(
       optimizer: an optax transformation; clipping the gradient is its business.
       ema_decay: decay of the moving average, see `ema.update_ema`.
       ema_warmup: let the moving average warm up, see `ema.update_ema`.
-      sanitize: replace what is not finite in the gradient, NaN by 0 and infinity by 1e5 of its sign, as
-        EDM does (arXiv 2206.00364, its released training code). The update is then applied if the loss
-        is finite, and the metric `bad_gradients` says how many elements were replaced.
+      sanitize: replace what is not finite in the gradient, NaN by 0 and infinity by `infinite_gradient` of
+        its sign. The update is then applied if the loss is finite, and the metric `bad_gradients` says
+        how many elements were replaced.
+      infinite_gradient: 1e5 as in EDM's released training code (arXiv 2206.00364), 0 as in EDM2's
+        (arXiv 2312.02696).
       ema_stds: relative widths of power-function averages, as the state was created with, in place
         of the plain one and its decay; see `power_ema`.
       schedule: the learning rate that `optimizer` uses, to report it; None not to.
@@ -80,7 +82,7 @@ def make_train_step(
         if clash := sorted(set(extra) & set(_OWN_METRICS)):
             raise ValueError(f"loss_fn's metrics may not be named {clash}: the step reports those")
         if sanitize:
-            grads, extra = _sanitized(grads, extra)
+            grads, extra = _sanitized(grads, extra, infinite_gradient)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -128,10 +130,10 @@ def make_train_step(
     )
 
 
-def _sanitized(grads, metrics):
+def _sanitized(grads, metrics, infinite):
     """Gradients without NaN and infinity, and the metrics with the number of those there were."""
     bad = sum(jnp.sum(~jnp.isfinite(g), dtype=jnp.float32) for g in jax.tree.leaves(grads))
-    finite = lambda g: jnp.nan_to_num(g, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
+    finite = lambda g: jnp.nan_to_num(g, nan=0.0, posinf=infinite, neginf=-infinite)
     return jax.tree.map(finite, grads), metrics | {"bad_gradients": bad}
 
 

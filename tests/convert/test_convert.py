@@ -22,6 +22,7 @@ from noise_sched.training.checkpoints import Checkpoints
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = pathlib.Path(__file__).with_name("tiny.pkl")
 ARRAYS = np.load(TINY.with_suffix(".npz"))
+SAMPLERS = np.load(ROOT / "tests" / "diffusion" / "goldens" / "edm_samplers.npz")
 NO_LIMIT = dict(sigma_min=0, sigma_max=float("inf"))
 # By class: what its constructor stores, and Table 1's (c_skip, c_out, c_in, c_noise) of sigma.
 COLUMNS = {
@@ -48,7 +49,7 @@ COLUMNS = {
         lambda s: (np.ones_like(s), s, np.ones_like(s), np.log(s / 2)),
     ),
     "iDDPMPrecond": (
-        dict(sigma_min=0.0064, sigma_max=20291.0, C_1=0.001, C_2=0.008, M=1000),
+        dict(sigma_min=0.0064223371, sigma_max=20291.0, C_1=0.001, C_2=0.008, M=1000),
         # sigma = 1 lies at the table's 500th level or so: exactly where is checked elsewhere.
         lambda s: (np.ones_like(s), -s, 1 / np.sqrt(s**2 + 1), None),
     ),
@@ -165,7 +166,9 @@ def test_sampling_is_that_of_generate(name, highest, lowest):
     sigma = np.asarray(converted_column(name).levels.sigma)
     assert sigma.shape == (19,) and sigma[-1] == 0
     np.testing.assert_allclose(sigma[[0, -2]], [highest, lowest], rtol=2e-3)
-    if name != "iDDPMPrecond":
+    if name == "iDDPMPrecond":
+        np.testing.assert_allclose(sigma, SAMPLERS["a_iddpmnet_edm_N18_t"], rtol=5e-4)
+    else:
         i = np.arange(18)
         high, low = highest ** (1 / 7), lowest ** (1 / 7)
         expected = (high + i / 17 * (low - high)) ** 7
@@ -196,12 +199,22 @@ def test_label_dropout_allows_guidance():
         experiment.from_config(config)
 
 
+def test_attention_that_no_level_has_is_left_out_and_told():
+    """NVIDIA's networks look only whether a level's size is named: EDM's default names 16 always."""
+    made = settings.convert(as_read(attn_resolutions=[16, 32]))
+    assert made.experiment.config.network.attention_resolutions == ()
+    assert made.note.startswith("no level has the attention resolutions 16, 32: left out")
+    plain = settings.convert(as_read())
+    assert plain.note == "" and plain.experiment.network == made.experiment.network
+
+
 MISTAKES = {
     "another preconditioner": (
         dict(name="TenPrecond"),
         "has a 'TenPrecond' under 'ema'; known are",
     ),
-    "another choice": (dict(decoder_type="skip"), "a SongUNet with decoder_type='skip'"),
+    "another choice": (dict(decoder_type="ladder"), "a SongUNet with decoder_type='ladder'"),
+    "a list of choices": (dict(encoder_type=["skip"]), r"a SongUNet with encoder_type=\('skip',\)"),
     "an unknown argument": (dict(heads=3), "a SongUNet with heads=3"),
     "neither of the two": (dict(channel_mult_noise=2), "neither DDPM.. nor NCSN"),
     "another size": (dict(model_channels=16), "other arrays than DDPMpp .* differ, such as"),

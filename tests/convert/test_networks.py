@@ -33,15 +33,20 @@ SIZES = dict(num_blocks=1, attn_resolutions=[8], dropout=0.1, augment_dim=9)
 NETWORKS = {
     "ddpmpp": ("SongUNet", SONG | dict(embedding_type="positional", model_channels=16)),
     "ncsnpp": ("SongUNet", NCSN | dict(model_channels=16)),
+    "ncsnpp_skip": (
+        "SongUNet",
+        NCSN | dict(model_channels=16, encoder_type="skip", decoder_type="skip"),
+    ),
     "adm": ("DhariwalUNet", dict(model_channels=32)),
 }
-NAMES = {"ddpmpp": "DDPMpp", "ncsnpp": "NCSNpp", "adm": "ADM"}
+NAMES = {"ddpmpp": "DDPMpp", "ncsnpp": "NCSNpp", "ncsnpp_skip": "NCSNpp", "adm": "ADM"}
+MULTS = {"ddpmpp": [1, 2], "ncsnpp": [1, 2], "ncsnpp_skip": [1, 1, 2], "adm": [1, 4]}
 
 
 def golden_tree(name):
     network, kwargs = NETWORKS[name]
     state = {k: np.float32(v) for k, v in state_dict_of(name).items()}
-    if name == "ncsnpp":
+    if name.startswith("ncsnpp"):
         state["map_noise.freqs"] = GOLDENS["ncsnpp/freqs"]
     else:
         del state["map_noise.freqs"]
@@ -53,7 +58,7 @@ def golden_tree(name):
         channels=3,
         classes=4,
         attributes=dict(sigma_min=0, sigma_max=float("inf"), sigma_data=0.5),
-        kwargs=kwargs | SIZES | dict(channel_mult=[1, 4] if name == "adm" else [1, 2]),
+        kwargs=kwargs | SIZES | dict(channel_mult=MULTS[name]),
     )
 
 
@@ -96,10 +101,13 @@ def test_network_and_parameters_are_those_of_the_golden_test(name):
     assert_same(converted.params, params_from_state_dict(state_dict_of(name)))
 
 
-# One of the three pays for its compilation each time: by the test above the others follow.
+# One of them pays for its compilation each time: by the test above the others follow.
 @pytest.mark.parametrize(
     "name",
-    ["ncsnpp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ddpmpp", "adm"))],
+    [
+        "ncsnpp",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name != "ncsnpp"),
+    ],
 )
 def test_output_and_denoiser_match(name):
     converted = settings.convert({"ema": as_read(golden_tree(name))})

@@ -157,3 +157,20 @@ def test_gradients_reach_image_and_draws_and_are_finite(images):
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((of_images, of_draws)))
     np.testing.assert_allclose(of_images[0], 2 * images, rtol=1e-6)
     assert bool((of_draws.rotation[1] != 0).all()) and not of_draws.rotation[0].any()
+
+
+def products(jaxpr):
+    """Every matrix product of a program, those of the programs inside it too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+def test_no_product_takes_an_accelerators_default_precision(images):
+    """By default these multiply in bfloat16, which moves the corners by half a pixel."""
+    jaxpr = jax.make_jaxpr(augment.apply)(images, augment.draw(jax.random.key(0), 8), 1.0).jaxpr
+    found = [equation.params["precision"] for equation in products(jaxpr)]
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    assert len(found) == 7 and set(found) == {highest}  # four filters; three of the affine map

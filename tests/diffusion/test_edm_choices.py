@@ -18,6 +18,7 @@ from noise_sched.diffusion import (
     weighting,
 )
 
+SAMPLERS = np.load(pathlib.Path(__file__).parent / "goldens" / "edm_samplers.npz")
 GOLDENS = np.load(pathlib.Path(__file__).parent / "goldens" / "edm_choices.npz")
 # Column: output, input scale, conditioning.
 COLUMNS = {
@@ -198,3 +199,35 @@ def test_aligned_steps():
     # Their first and last are the model's own ends.
     model = schedules.scaled_linear().table()
     np.testing.assert_allclose(np.exp(-model[[-1, 0]] / 2), [14.615, 0.029], rtol=1e-2)
+
+
+@pytest.mark.parametrize("steps", [18, 40])
+def test_karras_steps_on_the_levels_of_an_iddpm_network(steps):
+    """generate.py's: between sigma_max = 80 and the network's sigma_min, each rounded to the table."""
+    published, table = SAMPLERS[f"a_iddpmnet_edm_N{steps}_t"][:-1], GOLDENS["d_iddpm_u"][:1000]
+    unrounded = schedules.karras(float(table[999]), 80.0)
+    schedule = schedules.nearest(unrounded, schedules.cosine_betas())
+    t = grids.edm()(steps)
+    assert schedule.logsnr(t)[-1] == np.inf
+    level = process.ve().level(schedule.logsnr(t[:-1]))
+    # The same levels, by number; their sigmas up to the float32 sines of the published table.
+    number = 999 - np.asarray(conditioning.index(schedules.cosine_betas())(level)).astype(int)
+    expected = np.abs(table - published[:, None]).argmin(axis=1)
+    # At one of the 58 steps two levels are equally near, to 1e-5, and float32 distances chose the other.
+    wanted = np.exp(-0.5 * unrounded.logsnr(t[:-1]))
+    ours, theirs = (np.abs(table[n] - wanted) for n in (number, expected))
+    tied = np.abs(ours - theirs) < 1e-5
+    assert tied.all() and (number != expected).sum() == (steps == 40)
+    np.testing.assert_allclose(level.sigma, table[number], rtol=5e-4)
+
+
+def test_nearest_is_in_sigma_and_never_clean_data():
+    table = schedules.from_betas((0.2, 0.5, 0.9))
+    sigmas = np.exp(-0.5 * table.table())
+    middle = (sigmas[0] + sigmas[1]) / 2
+    for sigma, level in ((1e-9, 0), (middle - 1e-6, 0), (middle + 1e-6, 1), (1e9, 2)):
+        flat = schedules.geometric(float(sigma), float(sigma * (1 + 1e-12)))
+        found = schedules.nearest(flat, table).logsnr(jnp.asarray([0.0, 0.5]))
+        np.testing.assert_allclose(found, [np.inf, table.table()[level]], rtol=1e-12)
+    with pytest.raises(ValueError, match="needs a table of levels, but cosine"):
+        schedules.nearest(schedules.karras(), schedules.cosine())

@@ -50,6 +50,7 @@ FINITE_NOISE = [
     "align_your_steps('sdxl')",
     "align_your_steps('svd')",
     "discrete(scaled_linear())",
+    "nearest(karras(), cosine_betas(levels=50))",
     "linear(clip_min=1e-9)",
 ]
 FINITE = ["plain_cosine()", "crop(vp_diffusion(), 1e-5, 1)", "crop(lognormal(), 0.001, 0.999)"]

@@ -22,6 +22,8 @@ NEEDS = {
     "interpolated_shift": "interpolated_shift(cosine())",
     "crop": "crop(lognormal(), 0.001, 0.999)",
     "discrete": "discrete(scaled_linear())",
+    "nearest": "nearest(karras(), cosine_betas())",
+    "asymmetric": "asymmetric(uniform())",
     "interval": "interval(cfg(3.0), 0.2, 5.0)",
 }
 

@@ -6,7 +6,9 @@ y + sigma x; loss the mean over each image of EDM's weighted error of D; gradnor
 parameter's gradient of that error, summed over pixels and averaged over images.
 
 The weights, in the order of `shapes`, are torch.randn after manual_seed(SEEDS[name]): kernels times
-0.9 / sqrt(fan in), norms 1 + 0.1 times, biases 0.1 times; the last bias is in the file.
+0.9 / sqrt(fan in), norms 1 + 0.1 times, biases 0.1 times; biases of three, the last, are in the file.
+`ncsnpp_skip`, with three levels and the skip encoder and decoder, is its layers written for torch by
+themselves, which give the recorded numbers of `ddpmpp` and `ncsnpp` too, to 2e-6.
 """
 
 import json
@@ -25,7 +27,7 @@ from noise_sched.networks import ADM, DDPMpp, NCSNpp
 from noise_sched.networks.published import parameter_path, params_from_state_dict
 
 GOLDENS = dict(np.load(pathlib.Path(__file__).parent / "goldens" / "edm_networks.npz"))
-SEEDS = {"ddpmpp": 200, "ncsnpp": 201, "adm": 203}
+SEEDS = {"ddpmpp": 200, "ncsnpp": 201, "ncsnpp_skip": 202, "adm": 203}
 SIZES = dict(
     image_size=16,
     num_classes=4,
@@ -42,14 +44,18 @@ def network_of(name):
     if name == "ddpmpp":
         return made
     frequencies = GOLDENS["ncsnpp/freqs"].tolist()
-    return NCSNpp(model_channels=16, channel_mult=(1, 2), frequencies=frequencies, **SIZES)
+    if name == "ncsnpp":
+        return NCSNpp(model_channels=16, channel_mult=(1, 2), frequencies=frequencies, **SIZES)
+    skips = dict(encoder="skip", decoder="skip", channel_mult=(1, 1, 2))
+    return NCSNpp(model_channels=16, frequencies=frequencies, **skips, **SIZES)
 
 
 def state_dict_of(name):
     draw, state = TorchNormal(SEEDS[name]), {}
+    last_biases = iter(GOLDENS[f"{name}/last_bias"].reshape(-1, 3))
     for key, shape in json.loads(str(GOLDENS[f"{name}/shapes"])).items():
         if shape == [3]:
-            state[key] = GOLDENS[f"{name}/last_bias"]
+            state[key] = next(last_biases)
         elif len(shape) == 1:
             state[key] = 0.1 * draw(shape) + key.endswith("weight")
         else:
@@ -78,7 +84,7 @@ def edm_objective():
 def case(request):
     """The golden values, the parameters, and all that one program computes with them."""
     name = request.param
-    golden = {k.removeprefix(f"{name}/"): v for k, v in GOLDENS.items() if k.startswith(name)}
+    golden = {k.removeprefix(f"{name}/"): v for k, v in GOLDENS.items() if k.startswith(f"{name}/")}
     network, params = network_of(name), params_from_state_dict(state_dict_of(name))
     objective = edm_objective()
     x, y, sigma = (jnp.asarray(golden[k]) for k in ("x", "y", "sigma"))

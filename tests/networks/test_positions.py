@@ -5,10 +5,12 @@ goldens/positions.npz: google-research/pix2seq eabd4e9 run with TF 2.15.1.
 
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from noise_sched.networks.magnitude import mp_fourier
 from noise_sched.networks.positions import grid_code, sinusoid
 
 GOLDENS = np.load(pathlib.Path(__file__).parent / "goldens" / "positions.npz")
@@ -48,3 +50,14 @@ def test_dimensions_that_do_not_split_into_pairs_are_refused():
         sinusoid(jnp.zeros(2), 7)
     with pytest.raises(ValueError, match="dim=6: use a multiple of 4"):
         grid_code(2, 2, 6)
+
+
+@pytest.mark.parametrize("code", ["sinusoid", "grid", "fourier"])
+def test_no_angle_is_a_matrix_product(code):
+    """An accelerator multiplies matrices in bfloat16: an angle of 1000 would be off by 4 radians."""
+    made = {
+        "sinusoid": lambda x: sinusoid(x, 16),
+        "grid": lambda x: grid_code(4, 6, 16),
+        "fourier": lambda x: mp_fourier(x, jnp.ones(8), jnp.zeros(8)),
+    }[code]
+    assert "dot_general" not in str(jax.make_jaxpr(made)(jnp.ones(3)))

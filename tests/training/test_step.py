@@ -1,5 +1,8 @@
 """The train step: its average, its guards, its parts, its donation; and the state it works on."""
 
+import decimal
+from decimal import Decimal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -189,6 +192,64 @@ def test_ema_warmup():
     assert ema.ema_decay_at(0, 0.9999) == np.float32(0.9999)
 
 
+def exact_new_weight(t, decay, warmup):
+    """1 - d of equations (1) to (3) to 50 digits."""
+    with decimal.localcontext(prec=50):
+        if isinstance(decay, ema.halflife):
+            steps = Decimal(decay.images) / decay.batch_size
+            steps = min(steps, Decimal(repr(decay.rampup_ratio)) * t)
+            return 1 - Decimal("0.5") ** (1 / steps)
+        constant = 1 - Decimal(repr(decay))
+        return max(constant, Decimal(9) / (10 + t)) if warmup else constant
+
+
+@pytest.mark.parametrize(
+    ("decay", "warmup"),
+    [
+        (0.9999, False),
+        (0.999999, True),
+        (ema.halflife(500_000, batch_size=512), False),
+        (ema.halflife(5 * 10**10, batch_size=8), False),
+    ],
+)
+def test_the_weight_of_the_new_parameters_has_all_its_digits(decay, warmup):
+    steps = (1, 7, 40_000, 10**8)
+    expected = [float(exact_new_weight(t, decay, warmup)) for t in steps]
+    found = [ema.new_weight_at(t, decay, warmup=warmup) for t in steps]
+    np.testing.assert_allclose(found, expected, rtol=3e-7)
+    # Averages of 1 go to 0 by that share.
+    one, zero = {"w": jnp.zeros([])}, {"w": jnp.ones([])}
+    moved = [ema.update_ema(one, zero, t, decay=decay, warmup=warmup)["w"] for t in steps]
+    np.testing.assert_allclose(moved, expected, rtol=3e-7)
+    with jax.enable_x64(True):
+        found = [ema.new_weight_at(t, decay, warmup=warmup) for t in steps]
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_the_weight_of_a_traced_decay_or_another_function():
+    weight = jax.jit(lambda d: ema.new_weight_at(5, d, warmup=True))
+    np.testing.assert_allclose(weight(jnp.float32(0.75)), 9 / 15, rtol=1e-6)
+    np.testing.assert_allclose(weight(jnp.float32(0.25)), 0.75, rtol=1e-6)
+    np.testing.assert_allclose(
+        ema.new_weight_at(3, lambda t: jnp.float32(0.25 * t)), 0.25, rtol=1e-6
+    )
+
+
+def test_an_average_of_many_steps_is_not_off_by_its_weights_rounding():
+    """The parameters swing about a mean, which is the average, up to 3e-6 of the last swings.
+
+    With two rounded factors, 3e-5 and 1 - 3e-5, it would be off by 3e-4 after 20,000 steps.
+    """
+    mean = jax.random.normal(jax.random.key(0), (200,))
+
+    def step(t, average):
+        swing = 0.1 * (1 - 2 * (t % 2)).astype(jnp.float32)
+        return ema.update_ema(average, mean * (1 + swing), t, decay=0.99997)
+
+    average = jax.jit(lambda: jax.lax.fori_loop(0, 20_000, step, mean))()
+    np.testing.assert_allclose(average, mean, rtol=3e-5)
+
+
 def test_a_half_life_halves_what_is_remembered():
     """Half of the parameter before is left after 1,000 images, here in 8 steps of 125."""
     decay = ema.halflife(1_000, batch_size=125, rampup_ratio=0)
@@ -245,6 +306,17 @@ def test_sanitized_gradients(sanitizing):
     gradient = jnp.array([jnp.nan, jnp.inf, -jnp.inf, 3e6])
     state, metrics = sanitizing(at_zero(), {"gradient": gradient, "loss": jnp.zeros([])})
     np.testing.assert_array_equal(state.params["w"], [0, -1e5, 1e5, -3e6])
+    assert metrics["finite"] == 1 and metrics["bad_gradients"] == 3
+
+
+def test_an_infinite_gradient_of_edm2_is_0():
+    """NVlabs/edm2's training loop replaces all that is not finite by 0, NVlabs/edm's by 1e5."""
+    train_step = step.make_train_step(
+        poisoned, optax.sgd(1.0), ema_decay=0.5, sanitize=True, infinite_gradient=0.0
+    )
+    gradient = jnp.array([jnp.nan, jnp.inf, -jnp.inf, 3e6])
+    state, metrics = train_step(at_zero(), {"gradient": gradient, "loss": jnp.zeros([])})
+    np.testing.assert_array_equal(state.params["w"], [0, 0, 0, -3e6])
     assert metrics["finite"] == 1 and metrics["bad_gradients"] == 3
 
 

@@ -93,6 +93,19 @@ def nearest_level(t: Value, levels: int) -> Value:
     return position + jax.lax.stop_gradient(jnp.where(snapped, whole - position, 0.0))
 
 
+def nearest_in(table: Table, logsnr: Value) -> jax.Array:
+    """The number, 0 .. T-1, of the table's level that is nearest in sigma / alpha.
+
+    Args:
+      table: the logSNR of levels 1 .. T, non-increasing.
+      logsnr: of any shape; what is between clean data and the first level is the first.
+    """
+    log_sigmas = -0.5 * table
+    xp = numpy_of(table)
+    between = xp.logaddexp(log_sigmas[:-1], log_sigmas[1:]) - math.log(2.0)  # of the mean sigma
+    return jnp.searchsorted(jnp.asarray(between, logsnr.dtype), -0.5 * logsnr, side="right")
+
+
 def _from_betas(betas: Table) -> Table:
     xp = numpy_of(betas)
     with np.errstate(divide="ignore"):  # beta = 1 is ln 0 = -inf, as meant

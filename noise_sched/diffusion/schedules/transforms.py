@@ -2,6 +2,7 @@ r"""Schedules made of other schedules.
 
 zero_terminal   the same schedule, its last level moved to zero SNR exactly
 shift           the same for another resolution: logSNR plus a constant
+nearest         the levels of a table that are nearest to another schedule's
 interpolated_shift, crop, discrete
 """
 
@@ -15,11 +16,18 @@ import numpy as np
 
 from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.schedules.base import GammaSchedule, Schedule, Time, Value
+from noise_sched.diffusion.schedules.base import (
+    GammaSchedule,
+    LogSnrSchedule,
+    Schedule,
+    Time,
+    Value,
+)
 from noise_sched.diffusion.schedules.tables import (
     Table,
     TableSchedule,
     log_gamma,
+    nearest_in,
     nearest_level,
     num_levels,
     numpy_of,
@@ -284,6 +292,40 @@ class discrete(TableSchedule):
         # A float32 t = k / T is off by up to 1e-7, which must not reach the next level.
         level = jnp.ceil(nearest_level(t, self.num_levels) - 1e-6 * self.num_levels)
         return t + jax.lax.stop_gradient(level / self.num_levels - t)
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class nearest(LogSnrSchedule):
+    """A schedule's levels, each rounded to the nearest one of a table in sigma / alpha.
+
+    For sampling a network of T numbered levels on steps made for another: EDM rounds `karras` steps to its
+    iDDPM networks' levels (arXiv 2206.00364, its released generate.py). Clean data, logSNR = inf, stays
+    clean; all else becomes one of the levels 1 .. T. d logsnr / dt is the schedule's own.
+
+    Attributes:
+      schedule: the schedule whose levels are rounded.
+      table: what they are rounded to, a schedule of T levels.
+    """
+
+    schedule: Any = dataclasses.field(metadata=_SCHEDULE)
+    table: Any = dataclasses.field(metadata=_SCHEDULE)
+
+    def __post_init__(self):
+        if isinstance(self.table, Schedule):  # no stand-in of JAX's
+            require(
+                num_levels(self.table) > 0,
+                f"nearest(schedule, table) needs a table of levels, but {self.table} is continuous. "
+                "Write discrete(..., levels=1000), or a table such as cosine_betas().",
+            )
+
+    def logsnr(self, t: Time) -> Value:
+        """The table's at the level that is nearest to the schedule's."""
+        own = self.schedule.logsnr(t)
+        levels = self.table.table()
+        rounded = jnp.asarray(levels, own.dtype)[nearest_in(levels, own)]
+        slope = jnp.where(jnp.isfinite(own), own, 0.0)
+        return jnp.where(own == jnp.inf, own, rounded + (slope - jax.lax.stop_gradient(slope)))
 
 
 def _scale_odds(gamma: Value, gain: jax.Array) -> Value:
