@@ -16,7 +16,7 @@ from noise_sched.training.report import flatten
 
 # Keys that may change between two starts of one run: they do not enter its numbers.
 _FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
-_FREE += ("train.fsdp", "data.data_dir", "ema.snapshot_every")
+_FREE += ("train.skip_nonfinite", "train.fsdp", "data.data_dir", "ema.snapshot_every")
 
 # Keys that came after the first workdirs were written, with the values that change nothing.
 _LATER: dict[str, Any] = {
@@ -33,6 +33,8 @@ _LATER: dict[str, Any] = {
     "ema.stds": (),
     "ema.snapshot_every": 0,
     "sample.ema_std": 0.0,
+    "train.time": "uniform()",
+    "train.skip_nonfinite": 3,  # decides when a run stops, not what it becomes
 }
 
 
@@ -118,11 +120,13 @@ def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def _with_later(config: dict) -> dict:
-    """A config with the keys that did not exist when it was written; all networks were RINs then."""
+    """A config with the keys that did not exist when it was written."""
+    # A network's keys are its own; those that came later did when all networks were RINs.
     old = "augment" not in config and config.get("network", {}).get("name") == "RIN"
-    for key, value in _LATER.items() if old else ():
+    for key, value in _LATER.items():
         room, name = key.split(".")
-        config.setdefault(room, {}).setdefault(name, value)
+        if room != "network" or old:
+            config.setdefault(room, {}).setdefault(name, value)
     return config
 
 
