@@ -85,6 +85,8 @@ def base() -> ConfigDict:
                 steps=150_000,
                 batch_size=1024,
                 microbatches=1,
+                time="uniform()",  # how a batch's t are drawn; "stratified()" spreads them evenly
+                skip_nonfinite=3,  # so many steps in a row may be not finite before training stops
                 fsdp=1,  # devices that share one copy of the state
                 log_every=100,
                 checkpoint_every=5_000,

@@ -4,14 +4,18 @@ Each check names both choices and the mend. What can be drawn in training and wh
 is found by evaluating the schedules, so that a new choice is covered by its own `supports_zero_snr`.
 """
 
+import functools
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from noise_sched.data import augment
+from noise_sched.diffusion import times
 from noise_sched.diffusion.guidance import Guidance
-from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.loss import Met, Objective
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.training import power_ema
 
@@ -32,7 +36,8 @@ def check(
     Raises:
       ConfigError: naming the choices that do not fit and what to do.
     """
-    drawn, rate = objective.level_at(_last_time())
+    ends, rate, met = _met_at_ends(objective)
+    drawn = ends.map(lambda field: field[1:])
     where = {
         f"config.schedule={config.schedule!r} trains": drawn,
         f"config.sample.schedule={config.sample.schedule!r} starts": levels.map(lambda f: f[:1]),
@@ -44,7 +49,8 @@ def check(
         _check_prediction(config, objective, user)
         _check_conditioning(config, objective, user)
     if _is_zero_snr(drawn):
-        _check_weight(config, objective, drawn, rate)
+        _check_weight(config, objective, drawn, rate[1:])
+    _check_ends(config, ends, met)
     _check_guidance(config, objective, guidance)
     _check_classes(config)
     _check_memory(config, network)
@@ -53,9 +59,16 @@ def check(
     _check_averages(config)
 
 
-def _last_time():
-    """The noisiest time that training can draw, [1]: only discrete schedules are at their end there."""
-    return jnp.ones(1) - jnp.finfo(jnp.float32).eps / 2
+@functools.lru_cache(maxsize=64)
+def _met_at_ends(objective: Objective) -> tuple[NoiseLevel, jax.Array, Met]:
+    """The cleanest and the noisiest level that training draws, [2], and what it meets there."""
+
+    @jax.jit  # one small program in place of a hundred
+    def find():
+        level, rate = objective.level_at(times.ends(jnp.float32))
+        return level, rate, objective.met_at(level, rate)
+
+    return find()
 
 
 def _is_zero_snr(level: NoiseLevel) -> bool:
@@ -99,6 +112,28 @@ def _check_weight(config: ConfigDict, objective: Objective, drawn: NoiseLevel, r
             f"{config.loss.space!r} is infinite at zero SNR, which config.schedule="
             f"{config.schedule!r} draws. Measure the loss in 'v()' or 'x0()'."
         )
+
+
+def _check_ends(config: ConfigDict, ends: NoiseLevel, met: Met) -> None:
+    """What training meets at its cleanest and its noisiest draw is finite."""
+    output = f"config.parametrization={config.parametrization!r}"
+    space = f"config.loss.space={config.loss.space!r}"
+    names = dict(
+        seen=f"the input that config.input_scale={config.input_scale!r} makes",
+        condition=f"config.conditioning={config.conditioning!r}",
+        weight=f"config.loss.weight={config.loss.weight!r} in {space}",
+        loss=f"the loss of {output} in {space}",
+        gradient=f"the gradient of {output} in {space}",
+    )
+    logsnrs = ends.logsnr
+    for name, values in jax.device_get(met)._asdict().items():
+        for i, end in enumerate(("cleanest", "noisiest")):
+            if not math.isfinite(values[i]):
+                raise ConfigError(
+                    f"{names[name]} is {values[i]} at the {end} level that config.schedule="
+                    f"{config.schedule!r} draws, logSNR {logsnrs[i]:.4g}. Predict and measure in 'v()', "
+                    "condition on 'angle()', or draw less of the schedule: 'crop(..., 0.001, 0.999)'."
+                )
 
 
 def _check_guidance(config: ConfigDict, objective: Objective, guidance: Guidance) -> None:

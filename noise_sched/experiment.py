@@ -191,6 +191,12 @@ def _build(config: ConfigDict, key: str, kind: str) -> Any:
 
 def _objective(config: ConfigDict) -> Objective:
     rate = config.loss.self_conditioning
+    skipped = config.train.skip_nonfinite
+    if skipped < 0:
+        raise ConfigError(
+            f"config.train.skip_nonfinite={skipped}: the number of steps in a row that may be not "
+            "finite, at least 0."
+        )
     for key, value in (("loss.self_conditioning", rate), ("label_dropout", config.label_dropout)):
         if not 0 <= value <= 1:
             raise ConfigError(f"config.{key} is a probability in [0, 1], got {value}.")
@@ -211,6 +217,7 @@ def _objective(config: ConfigDict) -> Objective:
             offset_noise=config.loss.offset_noise,
             reduction=config.loss.reduction,
             uncertainty=config.loss.uncertainty,
+            time=_build(config, "train.time", "time"),
         )
     except ConfigError:
         raise

@@ -39,7 +39,7 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
     Raises:
       ValueError, OSError: for anything in the config, the data or the folder that cannot work;
         nothing has been written then.
-      NonFiniteLoss: if the loss is not finite; the last good checkpoint is kept.
+      NonFiniteLoss: if too many steps in a row are not finite; the last finite state is saved.
     """
     # 1. Everything that can be refused is refused here, before anything is written.
     exp = experiment.from_config(config)
@@ -96,6 +96,7 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
             log_every=config.train.log_every,
             progress=progress,
             hooks=_hooks(exp, writer, snapshots),
+            skip_nonfinite=config.train.skip_nonfinite,
         )
         if config.ema.snapshot_every and done.step == config.train.steps:
             snapshots.save(done.step, done.state.ema_params)

@@ -16,7 +16,7 @@ from noise_sched.training.report import flatten
 
 # Keys that may change between two starts of one run: they do not enter its numbers.
 _FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
-_FREE += ("train.fsdp", "data.data_dir", "ema.snapshot_every")
+_FREE += ("train.skip_nonfinite", "train.fsdp", "data.data_dir", "ema.snapshot_every")
 
 # Keys that came after the first workdirs were written, with the values that change nothing.
 _LATER: dict[str, Any] = {
@@ -34,6 +34,8 @@ _LATER: dict[str, Any] = {
     "ema.stds": (),
     "ema.snapshot_every": 0,
     "sample.ema_std": 0.0,
+    "train.time": "uniform()",
+    "train.skip_nonfinite": 3,  # decides when a run stops, not what it becomes
 }
 
 

@@ -73,6 +73,29 @@ def changed(changes: dict):
             },
             "uniform.x0.*is infinite at zero SNR",
         ),
+        (
+            {"schedule": "discrete(from_betas((0.0, 0.1)))", "loss.space": "x0()"}
+            | {"loss.weight": "min_snr()"},
+            r"config\.loss\.weight='min_snr\(\)' in config\.loss\.space='x0\(\)' is nan at the "
+            r"cleanest level.*logSNR inf\. Predict and measure in 'v\(\)'",
+        ),
+        (
+            {"schedule": "discrete(from_betas((0.0, 0.1)))", "parametrization": "x0()"}
+            | {"loss.space": "eps()"},
+            r"the loss of config\.parametrization='x0\(\)' in config\.loss\.space='eps\(\)' is "
+            "(inf|nan) at the cleanest level.*crop",
+        ),
+        (
+            {"schedule": "from_betas((0.0, 0.1))", "conditioning": "log_sigma()"}
+            | {"sample.schedule": "plain_cosine()"},
+            r"config\.conditioning='log_sigma\(\)' is -inf at the cleanest level",
+        ),
+        (
+            {"schedule": "laplace(0, 10)", "parametrization": "x0()", "loss.space": "eps()"},
+            "(is infinite at zero SNR|at the cleanest level).*laplace",
+        ),
+        ({"train.time": "stratifed()"}, r"config\.train\.time.*Did you mean 'stratified'"),
+        ({"train.skip_nonfinite": -1}, "skip_nonfinite=-1.*at least 0"),
         ({"sample.grid": "trailing(500)", "sample.schedule": "scaled_linear()"}, "levels=1000"),
         (
             {
@@ -120,6 +143,15 @@ def changed(changes: dict):
 def test_what_cannot_work_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         experiment.from_config(changed(changes))
+
+
+@pytest.mark.parametrize("weight", ["min_snr()", "edm(0.75)", "sigmoid()", "uniform()"])
+@pytest.mark.parametrize("own, space", [("v()", "x0()"), ("x0()", "eps()")])
+def test_what_only_clean_data_breaks_is_not_refused(own, space, weight):
+    """Levels 1 .. T have noise, so these losses are large at worst."""
+    for schedule in ("discrete(scaled_linear())", "linear_betas()"):
+        changes = {"schedule": schedule, "parametrization": own, "loss.space": space}
+        experiment.from_config(changed(changes | {"loss.weight": weight}))
 
 
 def test_unknown_network_field_names_the_nearest():

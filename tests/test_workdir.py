@@ -1,5 +1,6 @@
 """What a workdir's config is read as."""
 
+import importlib
 import json
 
 import pytest
@@ -30,6 +31,30 @@ def test_a_value_that_is_there_is_kept(tmp_path):
     config.loss.reduction = "sum"
     workdir.claim(tmp_path, config)
     assert workdir.load_config(tmp_path).loss.reduction == "sum"
+
+
+@pytest.mark.parametrize("name", ["digits_unet", "digits"])
+def test_a_workdir_of_any_age_and_network_gets_the_newest_keys(tmp_path, name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    written = json.loads(config.to_json())
+    for key in ("time", "skip_nonfinite"):
+        del written["train"][key]
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    loaded = workdir.load_config(tmp_path)
+    assert loaded.train.time == "uniform()"
+    assert loaded.network.to_dict() == config.network.to_dict()
+    config.train.time = "uniform()"
+    workdir.claim(tmp_path, config)  # the same run
+
+
+def test_how_many_steps_may_be_skipped_may_change(tmp_path):
+    config = common.base()
+    workdir.claim(tmp_path, config)
+    config.train.skip_nonfinite = 10
+    workdir.claim(tmp_path, config)
+    config.train.time = "stratified()"
+    with pytest.raises(ValueError, match="train.time: 'uniform.*there, 'stratified.*given"):
+        workdir.claim(tmp_path, config)
 
 
 @pytest.mark.parametrize("text", ["{", ""])

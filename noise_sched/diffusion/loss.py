@@ -6,8 +6,10 @@ r"""The training loss, for any mix of choices.
 The inner mean is over an image's pixels and channels, or their sum with `reduction="sum"` (EDM, arXiv
 2206.00364, its released training code), which multiplies loss and gradient by their number.
 
-t is drawn inside the open interval, since a schedule may be infinite at either end; the last level of
-`discrete(...)`, zero SNR included, is drawn like every other.
+t is drawn inside the open interval (`times`), since a schedule may be infinite at either end; the last
+level of `discrete(...)`, zero SNR included, is drawn like every other. `Objective.met_at` tells what a mix
+of choices makes of a level. At `times.ends` that decides whether it can be trained: a loss that grows
+without bound towards an end is finite there or is not, and no draw is nearer to it.
 
 `space` is a parametrization and need not be the network's own: with another one, the output goes
 through `Prediction`. Where it is the network's own, no conversion happens, so nothing is ever divided
@@ -32,18 +34,20 @@ which is least at u = ln E[e | level]: there every level has the same part in th
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from noise_sched.diffusion import times
 from noise_sched.diffusion.denoiser import Memory, Preconditioner
 from noise_sched.diffusion.numbers import is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization
 from noise_sched.diffusion.process import Images, NoiseLevel, Process, diffuse
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules import Schedule
+from noise_sched.diffusion.times import Times
 from noise_sched.diffusion.weighting import Weighting
 
 # A network in training: (dropout key, x, noise_cond, memory) -> (out, memory).
@@ -53,6 +57,24 @@ TrainNetwork: TypeAlias = Callable[
 
 # u of equation (2): the network's condition -> one number per example.
 LogVariance: TypeAlias = Callable[[Float[Array, "batch"]], Float[Array, "batch"]]
+
+
+class Met(NamedTuple):
+    """What training meets at given levels: all of it must be finite.
+
+    Attributes:
+      seen: what the network sees of an image, its largest value.
+      condition: what the network is told.
+      weight: of the error.
+      loss: of one image, for an output that is off by about 1.
+      gradient: of that loss with respect to the output, its largest value.
+    """
+
+    seen: Float[Array, "batch"]
+    condition: Float[Array, "batch"]
+    weight: Float[Array, "batch"]
+    loss: Float[Array, "batch"]
+    gradient: Float[Array, "batch"]
 
 
 @register_pytree
@@ -73,6 +95,7 @@ class Objective:
       reduction: "mean" or "sum" over an image's pixels and channels.
       offset_noise: how far each channel's noise is shifted, 0 for not; Lin et al. compare 0.1.
       uncertainty: weigh the levels by what the network makes of their error, equation (2).
+      time: how the times of a batch are drawn.
 
     Raises:
       ValueError: where two of them have different ideas of sigma_data, or a value is out of range.
@@ -88,6 +111,7 @@ class Objective:
     offset_noise: float = dataclasses.field(default=0.0, metadata={"static": True})
     reduction: str = dataclasses.field(default="mean", metadata={"static": True})
     uncertainty: bool = dataclasses.field(default=False, metadata={"static": True})
+    time: Times = times.uniform()
 
     def __post_init__(self):
         require(
@@ -126,7 +150,7 @@ class Objective:
           {"log_variance": the mean of u}.
         """
         t_key, eps_key, memory_key, first_key, key = jax.random.split(key, 5)
-        t = jax.random.uniform(t_key, x0.shape[:1], x0.dtype, minval=jnp.finfo(x0.dtype).eps / 2)
+        t = self.time(t_key, x0.shape[0], x0.dtype)
         eps = self._noise(eps_key, x0)
         level, rate = self.level_at(t)
         x = diffuse(level, x0, eps)
@@ -163,6 +187,31 @@ class Objective:
             return self.process.level(self.schedule.logsnr(t)), jnp.zeros_like(t)
         logsnr, slope = jax.jvp(self.schedule.logsnr, (t,), (jnp.ones_like(t),))
         return self.process.level(logsnr), -slope
+
+    def met_at(self, level: NoiseLevel, rate: Float[Array, "batch"]) -> Met:
+        """What training meets at `level`, whose -d logsnr / dt is `rate`.
+
+        Found by computing it, on an image and noise of four pixels, +-1 in all combinations, and a
+        network that puts out 1/2: whatever is divided by an alpha or a sigma that is 0, or overflows,
+        shows.
+        """
+        shape = (*level.alpha.shape, 4)
+        x0, eps = (
+            jnp.broadcast_to(jnp.asarray(signs, level.alpha.dtype), shape)
+            for signs in ([-1, -1, 1, 1], [-1, 1, -1, 1])
+        )
+        x = diffuse(level, x0, eps)
+        told: dict[str, Array] = {}
+
+        def network(x: Images, noise_cond: Array, memory: Memory) -> tuple[Images, Memory]:
+            told.update(seen=jnp.max(jnp.abs(x), axis=-1), condition=noise_cond)
+            return jnp.full_like(x, 0.5), memory
+
+        out, _ = self.preconditioner.output(network, x, level, ())
+        weight = self.weight(level, self.space, rate)
+        loss, slope = jax.vjp(lambda out: weight * self.errors(level, x, out, x0, eps), out)
+        gradient = jnp.max(jnp.abs(slope(jnp.ones_like(loss))[0]), axis=-1)
+        return Met(**told, weight=weight, loss=loss, gradient=gradient)
 
     def errors(
         self, level: NoiseLevel, x: Images, out: Images, x0: Images, eps: Images

@@ -26,6 +26,7 @@ from noise_sched.diffusion import (
     schedules,
     solvers,
     thresholding,
+    times,
     weighting,
 )
 
@@ -41,6 +42,7 @@ KINDS: dict[str, ModuleType] = {
     "grid": grids,
     "guidance": guidance,
     "threshold": thresholding,
+    "time": times,
 }
 
 

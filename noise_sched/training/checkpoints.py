@@ -115,6 +115,23 @@ class Checkpoints:
         trees = {"state": _state_item(state), "ema": state.ema_params}
         return self._store.save(step, trees, {"step": step, "position": data})
 
+    def replace(self, old: int, step: int, state: TrainState, data: Any = None) -> None:
+        """Saves a state in place of the checkpoint of step `old`, whose parameters it still has.
+
+        Were it kept beside that one, a run that is restarted again and again without getting
+        anywhere would push its older checkpoints out.
+        """
+        if step == old:
+            return
+        self.wait()
+        others = [there for there in self.steps() if there != old]
+        if others and old in self.steps():  # killed here, the run repeats its way from another
+            self._manager.delete(old)
+        self.save(step, state, data)
+        self.wait()
+        if not others and old in self.steps():
+            self._manager.delete(old)
+
     def save_ema(self, step: int, params: Any) -> None:
         """Saves parameters to sample with, alone: `restore_ema` reads them, `restore` cannot."""
         self._store.save(step, {"ema": params})

@@ -2,7 +2,7 @@
 
 The host never waits for the step that is running: it reads the metrics of step k while the device
 is at step k + 1. A loss that is not finite is thus seen one step late, which costs nothing, as the
-train step itself refuses to apply such an update.
+train step itself refuses to apply such an update; see `nonfinite` for what follows.
 """
 
 import signal
@@ -17,23 +17,12 @@ from jax.experimental import multihost_utils
 
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.metrics import MetricWriter
+from noise_sched.training.nonfinite import NonFiniteLoss, NonFiniteSteps
 from noise_sched.training.progress import Progress
 from noise_sched.training.state import TrainState
 from noise_sched.training.step import TrainStep
 
-
-class NonFiniteLoss(RuntimeError):
-    """A loss, gradient or parameter that is not finite; training stopped.
-
-    Attributes:
-      step: the step whose update was refused, counted from 1.
-      state: the last finite state.
-    """
-
-    def __init__(self, message: str, *, step: int, state: TrainState):
-        super().__init__(message)
-        self.step = step
-        self.state = state
+__all__ = ["Fitted", "Hook", "NonFiniteLoss", "fit"]
 
 
 class Hook(NamedTuple):
@@ -66,6 +55,7 @@ def fit(
     log_every: int = 100,
     progress: Progress | None = None,
     hooks: Sequence[Hook] = (),
+    skip_nonfinite: int = 0,
 ) -> Fitted:
     """Trains until `steps` steps are done in all, from wherever `state` is.
 
@@ -83,18 +73,22 @@ def fit(
       checkpoints: where to save; None not to.
       checkpoint_every: save after this many steps; the last state is saved in any case.
       writer: where metrics go; None for nowhere. Written are the means over the steps since the
-        last time.
+        last time, without those that were not finite; "skipped" is the number of those, where
+        there are any.
       log_every: write metrics after this many steps.
       progress: the progress line; None for none.
       hooks: run after their numbers of steps.
+      skip_nonfinite: so many steps in a row may be not finite, each passed over with a warning; one
+        more stops training.
 
     Returns:
       The final state and how many steps it has had.
 
     Raises:
-      NonFiniteLoss: if a step's loss, gradient norm or updated parameters are not finite. The
-        checkpoints are left as they were; no later state is saved.
-      ValueError: if the batches run out, or a cadence is below 1.
+      NonFiniteLoss: if the losses, gradient norms or updated parameters of more than `skip_nonfinite`
+        steps in a row are not finite. The last finite state is saved, so that the same command goes
+        on behind those steps.
+      ValueError: if the batches run out, a cadence is below 1 or `skip_nonfinite` below 0.
     """
     for name, every in (
         ("checkpoint_every", checkpoint_every),
@@ -106,26 +100,30 @@ def fit(
 
     start = int(state.step)
     window = _Window(log_every, writer, progress)
+    faults = NonFiniteSteps(skip_nonfinite, start=start)
     running: tuple[int, dict[str, jax.Array]] | None = None
+    same: int | None = start or None  # the checkpoint that holds the parameters as they are
 
     def settle() -> None:
         """Waits for the step that is running, and looks at its metrics."""
-        nonlocal running
+        nonlocal running, same
         if running is not None:
             number, metrics = running
             running = None
             values = jax.device_get(metrics)
-            if not values["finite"]:
-                window.flush(number - 1)
-                if progress is not None:
-                    progress.close()
-                _stop_non_finite(number, values, state, checkpoints)
+            faults.see(number, values)
+            same = None if values["finite"] else same
             window.add(number, values)
 
     def save(step: int) -> None:
+        nonlocal same
         if checkpoints is not None:
             position = batches.get_state() if hasattr(batches, "get_state") else None
-            checkpoints.save(step, state, position)
+            if same is None:
+                checkpoints.save(step, state, position)
+            else:
+                checkpoints.replace(same, step, state, position)
+            same = step
 
     step = start
     with _StopSignals() as signals:
@@ -145,9 +143,10 @@ def fit(
 
             stop = signals.stop_after(step)
             due = [hook for hook in hooks if step % hook.every == 0]
-            # Nothing is saved, drawn or left before the step just run is known to be finite.
-            if due or stop or step == steps or step % checkpoint_every == 0:
+            # Nothing is saved, drawn or left before the step just run is known to be finite or not.
+            if due or stop or step == steps or step % checkpoint_every == 0 or faults.too_many:
                 settle()
+            stop = stop or faults.too_many
             if stop or step == steps or step % checkpoint_every == 0:
                 save(step)
             for hook in due:
@@ -159,6 +158,8 @@ def fit(
         progress.close()
     if checkpoints is not None:
         checkpoints.wait()
+    if faults.too_many:
+        raise faults.error(state, _where_saved(step, checkpoints))
     if step < steps:
         saved = "" if checkpoints is None else f", saved in {checkpoints.directory}"
         logging.warning(
@@ -170,44 +171,42 @@ def fit(
     return Fitted(state=state, step=step)
 
 
-def _stop_non_finite(
-    step: int, values: dict[str, Any], state: TrainState, checkpoints: Checkpoints | None
-) -> None:
-    kept = "There is no checkpoint yet."
-    if checkpoints is not None:
-        checkpoints.wait()
-        latest = checkpoints.latest_step()
-        if latest is not None:
-            kept = f"The last good checkpoint is that of step {latest}, in {checkpoints.directory}."
-    raise NonFiniteLoss(
-        f"step {step} is not finite (loss {values['loss']}, gradient norm {values['grad_norm']}, "
-        f"parameter norm {values['param_norm']}): its update was not applied and training stopped. "
-        f"{kept} A lower learning rate, a longer warm-up or gradient clipping may help.",
-        step=step,
-        state=state,
+def _where_saved(step: int, checkpoints: Checkpoints | None) -> str:
+    if checkpoints is None:
+        return "Nothing was saved."
+    return (
+        f"The last finite parameters are saved as step {step} in {checkpoints.directory}: the same "
+        "command goes on from there, with the next images and other draws."
     )
 
 
 class _Window:
-    """The means of the metrics over the steps since they were last written."""
+    """The means of the metrics over the finite steps since they were last written."""
 
     def __init__(self, every: int, writer: MetricWriter | None, progress: Progress | None):
         self._every, self._writer, self._progress = every, writer, progress
         self._rows: list[dict[str, Any]] = []
+        self._skipped = 0
 
     def add(self, step: int, values: dict[str, Any]) -> None:
-        self._rows.append(values)
+        if values["finite"]:
+            self._rows.append(values)
+        else:
+            self._skipped += 1
         if self._progress is not None:
             self._progress.update(step, float(values["loss"]))
         if step % self._every == 0:
             self.flush(step)
 
     def flush(self, step: int) -> None:
-        if self._rows and self._writer is not None:
-            names = (name for name in self._rows[-1] if name != "finite")
-            means = {name: np.mean([row[name] for row in self._rows]) for name in names}
+        names = [name for name in self._rows[-1] if name != "finite"] if self._rows else []
+        means = {name: np.mean([row[name] for row in self._rows]) for name in names}
+        if self._skipped:
+            means["skipped"] = self._skipped
+        if means and self._writer is not None:
             self._writer.scalars(step, means)
         self._rows.clear()
+        self._skipped = 0
 
 
 class _StopSignals:

@@ -1,7 +1,8 @@
 """One training step: loss, gradient, optimizer, moving average, guards; jitted, split and donated.
 
 The random key of step k is `fold_in(state.key, k)`: it depends on nothing but the run's key and the
-step, so that a resumed run draws what an uninterrupted one would have drawn.
+step, so that a resumed run draws what an uninterrupted one would have drawn, and the step after one
+that was not finite has draws of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,8 +40,8 @@ def make_train_step(
 
     Where the loss, the gradient or the updated parameters are not finite, the update is not
     applied: parameters, optimizer state and moving average keep their last finite values, only
-    `step` moves on, and the metric `finite` is 0, for the host to stop on. Nothing here waits for
-    the device.
+    `step` moves on, and the metric `finite` is 0, for the host to count. The optimizer's own count of
+    updates, and with it the learning rate, then lags behind `step`. Nothing here waits for the device.
 
     Args:
       loss_fn: `(params, key, batch) -> (loss, metrics)`, the loss a mean over the batch, metrics a

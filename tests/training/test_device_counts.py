@@ -80,7 +80,7 @@ def start(directory, devices, *args):
             **os.environ,
             "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "JAX_NUM_CPU_DEVICES": str(devices),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import time
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from absl import logging as absl_logging
 
 from noise_sched.training import loop, metrics
 from noise_sched.training.checkpoints import Checkpoints
@@ -48,30 +50,149 @@ def test_hooks_run_when_they_are_due(train_step):
     assert seen == [(3, 3), (6, 6), (9, 9)]
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(train_step, tmp_path):
+@pytest.fixture
+def warnings(monkeypatch):
+    texts = []
+
+    def warning(text, *args):
+        if "not finite" in text % args:  # orbax warns through the same logger
+            texts.append(text % args)
+
+    monkeypatch.setattr(absl_logging, "warning", warning)
+    return texts
+
+
+def stopped(train_step, **kwargs):
+    with pytest.raises(loop.NonFiniteLoss) as caught:
+        fit(train_step, **kwargs)
+    return caught.value
+
+
+def test_a_loss_that_is_not_finite_stops_and_the_last_finite_state_is_saved(train_step, tmp_path):
     expected = fit(train_step, steps=5).state
     # Batch 5, the one of step 6, is bad; a checkpoint is due at steps 2, 4 and 6.
     with Checkpoints(tmp_path) as saved:
-        with pytest.raises(
-            loop.NonFiniteLoss, match=r"step 6 is not finite \(loss nan.*that of step 4, in"
-        ) as caught:
-            fit(
-                train_step,
-                batches=tiny.Batches(poison=5),
-                steps=100,
-                checkpoints=saved,
-                checkpoint_every=2,
-            )
-        assert saved.steps() == [2, 4]
-    assert caught.value.step == 6
-    tiny.assert_same(caught.value.state.replace(step=expected.step), expected)
+        error = stopped(
+            train_step,
+            batches=tiny.Batches(poison={5}),
+            steps=100,
+            checkpoints=saved,
+            checkpoint_every=2,
+        )
+        assert saved.steps() == [2, 4, 6]
+        restored = saved.restore(tiny.abstract_state())
+    assert error.step == 6
+    for part in (
+        r"step 6 is not finite \(loss nan, gradient norm nan, ",
+        r"more in a row than skip_nonfinite=0 allows\. No such update was applied",
+        rf"saved as step 6 in {tmp_path}: the same command goes on from there",
+        r"if they grow, a lower learning rate",
+    ):
+        assert re.search(part, str(error)), str(error)
+    for state in (error.state, restored.state):
+        assert int(state.step) == 6
+        tiny.assert_same(state.replace(step=expected.step), expected)
+    assert restored.data == {"next": 6}
 
 
 def test_not_finite_without_checkpoints_and_off_their_cadence(train_step):
-    with pytest.raises(loop.NonFiniteLoss, match="step 4 is not finite.*no checkpoint yet") as e:
-        fit(train_step, batches=tiny.Batches(poison=3), steps=100)
+    error = stopped(train_step, batches=tiny.Batches(poison={3}), steps=100)
+    assert error.step == 4 and "Nothing was saved." in str(error)
     # Seen one step late, but never applied.
-    assert all(np.isfinite(leaf).all() for leaf in tiny.plain(e.value.state))
+    assert all(np.isfinite(leaf).all() for leaf in tiny.plain(error.state))
+
+
+def by_hand(train_step, batches, steps):
+    """The steps one after the other, whatever becomes of them."""
+    state, losses = tiny.init(jax.random.key(0)), []
+    for batch, _ in zip(batches, range(steps), strict=False):
+        state, values = train_step(state, batch)
+        losses.append(float(values["loss"]))
+    return state, losses
+
+
+def test_a_few_steps_that_are_not_finite_are_passed_over(train_step, tmp_path, warnings):
+    poison = {2, 3, 7}
+    expected, losses = by_hand(train_step, tiny.Batches(poison=poison), 10)
+    with metrics.MetricWriter(tmp_path) as writer:
+        fitted = fit(
+            train_step,
+            batches=tiny.Batches(poison=poison),
+            steps=10,
+            skip_nonfinite=2,
+            writer=writer,
+            log_every=5,
+        )
+    tiny.assert_same(fitted.state, expected)
+    assert np.isfinite(losses).sum() == 7
+    first, second = metrics.read_metrics(tmp_path)
+    assert (first["skipped"], second["skipped"]) == (2, 1)
+    np.testing.assert_allclose(first["loss"], np.nanmean(losses[:5]), rtol=1e-6)
+    np.testing.assert_allclose(second["loss"], np.nanmean(losses[5:]), rtol=1e-6)
+    assert [text[: len("step 0 is not finite")] for text in warnings] == [
+        f"step {number} is not finite" for number in (3, 4, 8)
+    ]
+
+
+def test_a_window_of_nothing_finite_says_only_that(train_step, tmp_path):
+    with metrics.MetricWriter(tmp_path) as writer:
+        batches = tiny.Batches(poison={1})
+        fit(train_step, batches=batches, steps=3, skip_nonfinite=1, writer=writer, log_every=1)
+    lines = metrics.read_metrics(tmp_path)
+    assert set(lines[1]) == {"step", "time", "skipped"} and lines[1]["skipped"] == 1
+    assert all("skipped" not in lines[i] for i in (0, 2))
+
+
+def restarted(train_step, directory, poison, stops, **kwargs):
+    """A run started again after each of its `stops`; (final state, the steps it stopped with)."""
+    found = []
+    for _ in range(stops + 1):
+        with Checkpoints(directory, keep=2) as saved:
+            restored = saved.restore(tiny.abstract_state())
+            state = tiny.init(jax.random.key(0)) if restored is None else restored.state
+            batches = tiny.Batches(poison=poison)
+            batches.set_state({"next": 0} if restored is None else restored.data)
+            try:
+                done = loop.fit(state, train_step, batches, checkpoints=saved, **kwargs)
+                return done.state, found
+            except loop.NonFiniteLoss as error:
+                found.append((error.step, tuple(saved.steps()), str(error)))
+    raise AssertionError(f"never done: {found}")
+
+
+def test_a_restart_goes_on_behind_the_steps_that_stopped_it(train_step, tmp_path):
+    """Bit for bit as a run that is never stopped; however few steps it may pass over."""
+    poison = {4, *range(9, 16)}
+    expected, _ = by_hand(train_step, tiny.Batches(poison=poison), 20)
+    for allowed, stops in ((0, 5), (2, 2), (7, 0)):
+        state, found = restarted(
+            train_step,
+            tmp_path / str(allowed),
+            poison,
+            stops,
+            steps=20,
+            checkpoint_every=8,
+            skip_nonfinite=allowed,
+        )
+        tiny.assert_same(state, expected)
+        steps = [step for step, *_ in found]
+        assert len(steps) == stops and steps == sorted(set(steps)), steps
+
+
+def test_restarts_that_get_nowhere_keep_the_older_checkpoint(train_step, tmp_path):
+    """Two are kept; however often it is tried again, one of them is of before."""
+    poison = set(range(9, 30))
+    _, found = restarted(
+        train_step,
+        tmp_path,
+        poison,
+        stops=5,
+        steps=40,
+        checkpoint_every=8,
+        skip_nonfinite=3,
+    )
+    assert [kept for _, kept, _ in found] == [(8, 14), (8, 19), (8, 24), (8, 29)]
+    assert "No step since step 14 was finite, so rare draws are not the cause" in found[1][2]
 
 
 def test_a_signal_stops_after_the_step_and_saves(train_step, tmp_path):
@@ -100,6 +221,8 @@ def test_refusals(train_step):
         fit(train_step, batches=iter([next(tiny.Batches())] * 2), steps=5)
     with pytest.raises(ValueError, match="log_every must be at least 1"):
         fit(train_step, steps=5, log_every=0)
+    with pytest.raises(ValueError, match="skip_nonfinite must be at least 0, got -1"):
+        fit(train_step, steps=5, skip_nonfinite=-1)
 
 
 def test_the_host_costs_little_per_step(train_step):

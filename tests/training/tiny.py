@@ -26,9 +26,9 @@ def loss_fn(params, key, batch):
 
 
 class Batches:
-    """Batch k is a function of k alone."""
+    """Batch k is a function of k alone; those in `poison` hold a NaN."""
 
-    def __init__(self, start=0, poison=None):
+    def __init__(self, start=0, poison=()):
         self.position, self.poison = start, poison
 
     def __iter__(self):
@@ -37,7 +37,7 @@ class Batches:
     def __next__(self):
         rng = np.random.default_rng(self.position)
         image = rng.standard_normal((BATCH, INPUTS)).astype(np.float32)
-        if self.position == self.poison:
+        if self.position in self.poison:
             image[3, 2] = np.nan
         self.position += 1
         return {"image": image, "target": image[:, :OUTPUTS] * 2.0}

@@ -47,6 +47,11 @@ class GammaSchedule:
         """Returns (signal, noise), up to one common positive factor."""
         raise NotImplementedError
 
+    def log_powers(self, t: Value) -> tuple[Value, Value]:
+        """Logarithms of `powers`; for those that underflow before their own end."""
+        signal, noise = self.powers(t)
+        return jnp.log(signal), jnp.log(noise)
+
     def gamma(self, t: Time) -> Value:
         """Equation (3): signal power in [max(0, clip_min), 1]; exact at both ends."""
         signal, noise = self.powers(as_float(t))
@@ -54,11 +59,9 @@ class GammaSchedule:
 
     def logsnr(self, t: Time) -> Value:
         """Equation (4): exactly +inf where nothing is noise, -inf where nothing is signal."""
-        signal, noise = self.powers(as_float(t))
+        signal, noise = self.log_powers(as_float(t))
         clip_min = jnp.asarray(self.clip_min, signal.dtype)
-        return jnp.maximum(
-            jnp.log(signal) - jnp.log(noise), jnp.log(clip_min) - jnp.log1p(-clip_min)
-        )
+        return jnp.maximum(signal - noise, jnp.log(clip_min) - jnp.log1p(-clip_min))
 
 
 class LogSnrSchedule:

@@ -88,6 +88,18 @@ class cosine(GammaSchedule):
 
     def powers(self, t: Value) -> tuple[Value, Value]:
         """c(u) - c(end) and c(start) - c(u), each free of cancellation."""
+        (a, kept), (b, lost) = self._factors(t)
+        power = 2.0 * self.tau
+        return a**power * kept, b**power * lost
+
+    def log_powers(self, t: Value) -> tuple[Value, Value]:
+        """Their logarithms: cos^6 underflows in float32 where training still draws (tau = 3)."""
+        (a, kept), (b, lost) = self._factors(t)
+        power = 2.0 * self.tau
+        return power * jnp.log(a) + jnp.log(kept), power * jnp.log(b) + jnp.log(lost)
+
+    def _factors(self, t: Value) -> tuple[tuple[jax.Array, jax.Array], ...]:
+        """Each power as (larger cosine, what the difference leaves of its power)."""
         span = self.end - self.start
         u = self.start + t * span
         # cos(pi u / 2) as the sine of the co-angle, which is exactly 0 at u = 1 (a float cosine of
@@ -103,18 +115,21 @@ class cosine(GammaSchedule):
         below_start = 2 * jnp.sin(jnp.pi / 4 * (u + self.start)) * jnp.sin(jnp.pi / 4 * to_start)
         power = 2.0 * self.tau
         return (
-            _power_difference(cos_u, cos_end, above_end, power),
-            _power_difference(cos_start, cos_u, below_start, power),
+            (cos_u, _power_drop(cos_u, cos_end, above_end, power)),
+            (cos_start, _power_drop(cos_start, cos_u, below_start, power)),
         )
 
 
-def _power_difference(a, b, a_minus_b, power):
-    """a^p - b^p for a >= b >= 0, accurate where a and b are close, given their exact difference."""
+def _power_drop(a, b, a_minus_b, power):
+    """1 - (b / a)^p for a >= b >= 0, accurate where a and b are close, given their exact difference."""
+    # Where b is small beside a, their difference does not tell b, and its logarithm has no slope.
+    small = b < a / 2
     b_is_zero = b == 0
     safe_a = jnp.where(b_is_zero, jnp.ones_like(a), a)  # keeps 0 / 0 out of the gradient
-    gap = jnp.where(b_is_zero, jnp.zeros_like(a), a_minus_b / safe_a)
-    shrink = jnp.where(b_is_zero, jnp.ones_like(a), -jnp.expm1(power * jnp.log1p(-gap)))
-    return a**power * shrink
+    ratio = jnp.where(small & ~b_is_zero, b / safe_a, jnp.ones_like(a))
+    gap = jnp.where(small | b_is_zero, jnp.zeros_like(a), a_minus_b / safe_a)
+    far = jnp.where(b_is_zero, jnp.ones_like(a), 1.0 - ratio**power)
+    return jnp.where(small | b_is_zero, far, -jnp.expm1(power * jnp.log1p(-gap)))
 
 
 @register_pytree

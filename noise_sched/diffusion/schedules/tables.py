@@ -5,8 +5,8 @@ r"""Schedules of T discrete levels, given by a table of betas.
 
 Computed as sum log1p(-beta) and ln(-expm1(.)), in float64 on the host where the numbers are plain, so
 that no digit is lost at either end; beta_T = 1 gives logsnr_T = -inf exactly. Level k is t = k / T. A
-t within rounding of it is that level exactly; between two levels logSNR is linear in t, and next to an
-infinite one
+t within rounding of it is that level exactly, but for the two ends, which are t = 0 and t = 1 and have no
+rounding; between two levels logSNR is linear in t, and next to an infinite one
 
     (3)  logsnr(t) = logsnr_1 - ln(t T)                      0 < t < 1/T        (noise power ~ t)
     (4)  logsnr(t) = logsnr_{T-1} + 2 ln(T - t T)            where logsnr_T = -inf
@@ -86,10 +86,15 @@ def log_gamma(logsnr: Table) -> Table:
 
 
 def nearest_level(t: Value, levels: int) -> Value:
-    """Returns t T, and exactly the whole number that it is within rounding of; slope T everywhere."""
+    """Returns t T, and exactly the whole number that it is within rounding of; slope T everywhere.
+
+    Levels 0 and T are t = 0 and t = 1, which are floats: the draws of training (`times`) lie within
+    rounding of them, but strictly between, where logSNR is finite.
+    """
     position = t * levels
     whole = jnp.round(position)
-    snapped = jnp.abs(position - whole) <= 2 * levels * jnp.finfo(t.dtype).eps
+    inner = (whole > 0) & (whole < levels)
+    snapped = inner & (jnp.abs(position - whole) <= 2 * levels * jnp.finfo(t.dtype).eps)
     return position + jax.lax.stop_gradient(jnp.where(snapped, whole - position, 0.0))
 
 

@@ -247,8 +247,8 @@ class crop:
 class discrete(TableSchedule):
     """Only T levels of a schedule: t in ((k - 1) / T, k / T] is level k, so that uniform t is uniform k.
 
-    What a network with T time steps is trained on. d logsnr / dt is the schedule's own there, which is
-    what weights per unit of logSNR need.
+    What a network with T time steps is trained on; level 0, clean data, is t = 0 alone. d logsnr / dt is the
+    schedule's own there, which is what weights per unit of logSNR need.
 
     Attributes:
       schedule: a table, or a continuous schedule.
@@ -289,8 +289,11 @@ class discrete(TableSchedule):
 
     def _level_time(self, t: Time) -> Value:
         t = as_float(t)
-        # A float32 t = k / T is off by up to 1e-7, which must not reach the next level.
-        level = jnp.ceil(nearest_level(t, self.num_levels) - 1e-6 * self.num_levels)
+        # A float32 t = k / T is off by up to 1e-7, which must not reach the next level; nor may the
+        # margin reach the level before: level 0 is t = 0 alone.
+        margin = min(1e-6 * self.num_levels, 0.5)
+        level = jnp.ceil(nearest_level(t, self.num_levels) - margin)
+        level = jnp.where(t > 0, jnp.maximum(level, 1), level)
         return t + jax.lax.stop_gradient(level / self.num_levels - t)
 
 
