@@ -35,6 +35,9 @@ SIGMAS = {  # method -> (spec, frame), on recorded sigmas
     "single3_heun": ("dpmpp_single(3, variant='heun')", "vp"),
     "single3_sde": ("dpmpp_single(3, eta=1)", "vp"),
     "single3_even": ("dpmpp_single(3, lower_order_final=False)", "vp"),
+    # tau is 1 at level numbers 200 ... 800 of "sd", elsewhere 0.
+    "sa22": ("sa_solver(s_tmin=0.57, s_tmax=5.12)", "vp"),
+    "sa34": ("sa_solver(3, 4, s_tmin=0.57, s_tmax=5.12)", "vp"),
     "lms2": ("lms(2)", "ve"),
     "lms4": ("lms()", "ve"),
     "kdpm2": ("dpm2()", "ve"),

@@ -31,6 +31,7 @@ from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import sample
 from noise_sched.diffusion.solvers.exponential import psi
+from noise_sched.diffusion.solvers.ode import direction_of, level_towards
 
 MEANS, STDS, WEIGHTS = (-0.6, 0.5), (0.3, 0.2), (0.4, 0.6)
 EVERY = [
@@ -65,6 +66,7 @@ EVERY = [
     "dpm2(eta=1)",
     "dpmpp_single(3, eta=1, variant='heun')",
     "dpmpp_sde()",
+    "sa_solver()",
     "lcm()",
     "tcd()",
 ]
@@ -150,6 +152,7 @@ def error(solver, levels):
         ("pndm()", karras, 1.9, 2.3),
         ("dpmpp_single(3)", karras, 2.2, 5),
         ("dpmpp_sde(eta=0)", karras, 1.9, 2.2),
+        ("sa_solver(3, 4, tau=0)", karras, 2.5, 5),
     ],
 )
 def test_order_of_convergence(float64, spec, path, low, high):
@@ -269,6 +272,7 @@ def twin(x, level, memory):
         ("heun(churn=40)", 200),
         ("dpm2(eta=1)", 400),
         ("dpmpp_sde()", 200),
+        ("sa_solver(s_tmin=0.05, s_tmax=50)", 300),
         ("heun(clock=by_angle(), churn=40, s_tmin=0.05, s_tmax=50)", 200),
     ],
 )
@@ -300,6 +304,7 @@ def test_marginal_mean_and_variance(spec, steps):
         ("pndm(1, start='euler')", "ddim()"),
         ("dpmpp_single(1, eta=1)", "ddim(eta=1)"),
         ("tcd(0)", "ddim()"),
+        ("sa_solver(2, 3, tau=0)", "unipc(2, variant='bh1')"),
     ],
 )
 def test_different_names_of_one_method(float64, one, other):
@@ -323,6 +328,17 @@ def test_clocks(float64, name):
     )
     np.testing.assert_allclose(again, angle, rtol=1e-9)
     np.testing.assert_allclose(clock.rate(cos, sin), rate, rtol=1e-8)
+
+
+@pytest.mark.parametrize("made", [process.vp(), process.ve(), process.flow()])
+def test_a_level_between_two_is_in_the_paths_frame(float64, made):
+    """Flow matching's too, which is no conic."""
+    ends = made.level(jnp.asarray([-3.0, 0.5]))
+    between = made.level(jnp.asarray([-1.0]))
+    cos, sin = direction_of(between)
+    found = level_towards(*(ends.map(lambda f, i=i: f[i : i + 1]) for i in (0, 1)), cos, sin)
+    np.testing.assert_allclose(found.alpha, between.alpha, rtol=1e-12)
+    np.testing.assert_allclose(found.sigma, between.sigma, rtol=1e-12)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
@@ -436,6 +452,10 @@ def test_numbers_of_solvers_are_leaves(spec, field, values):
         ("dpmpp_single(variant='bh1')", "'midpoint' or 'heun'"),
         ("dpmpp_sde(stage=0)", r"\(0, 1\], got 0"),
         ("lcm(scale=0)", "positive, got 0"),
+        ("sa_solver(4)", "predictor.*1, 2 or 3, got 4"),
+        ("sa_solver(corrector=1)", "2, 3 or 4, got 1"),
+        ("sa_solver(tau=-1)", "non-negative, got -1"),
+        ("sa_solver(s_tmin=2, s_tmax=1)", "s_tmin=2, s_tmax=1"),
         ("tcd(gamma=2)", r"\[0, 1\], got 2"),
         ("tcd(schedule=cosine())", "table of levels"),
         ("deis(ordre=2)", "Did you mean 'order'"),
