@@ -19,7 +19,7 @@ from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import Leaf, require
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import Solver, State
+from noise_sched.diffusion.solvers.base import Solver, State, draws
 
 
 @register_pytree
@@ -63,7 +63,7 @@ def sample(
     x_T: Images,
     *,
     memory: Memory = (),
-    noise: Float[Array, "steps batch *event"] | None = None,
+    noise: Float[Array, "steps ..."] | None = None,
     targets: NoiseLevel | None = None,
     trajectory: bool = False,
     unroll: int = 1,
@@ -78,7 +78,8 @@ def sample(
       x_T: the state at levels[0], [batch, ...]; its dtype is the state's. For a float64 state around
         a float32 network, give the levels in float64 too and see `Preconditioner.denoise(dtype=)`.
       memory: the denoiser's first memory (zeros for RIN's latents).
-      noise: unit normal draws to replay instead of drawing, [steps, batch, ...].
+      noise: unit normal draws to replay instead of drawing, [steps, batch, ...], or
+        [steps, draws, batch, ...] for a solver that needs several in a step.
       targets: where each step leads, fields of shape [steps]; None is to the next level of the path. The
         network is told the path's levels all the same, see `asymmetric`.
       trajectory: also return every step.
@@ -94,7 +95,8 @@ def sample(
       ValueError: if `levels` is not a path, `noise` or `targets` do not fit it or `unroll` is below 1.
     """
     levels = levels.map(jnp.asarray)
-    _check(levels, x_T, noise, targets)
+    drawn = (draws(solver),) if draws(solver) > 1 else ()  # the axis of a step's several draws
+    _check(levels, x_T, noise, drawn, targets)
     require(unroll >= 1, f"unroll must be at least 1, got {unroll}: 1 is one step per turn.")
     steps, batch = levels.alpha.shape[0] - 1, x_T.shape[0]
     if key.ndim == 0:
@@ -104,7 +106,8 @@ def sample(
         if not solver.stochastic:
             return jnp.zeros_like(x_T)
         keys = jax.vmap(lambda k: jax.random.fold_in(k, step + 1))(key)
-        return draw(keys, x_T.shape[1:], x_T.dtype)
+        z = draw(keys, (*drawn, *x_T.shape[1:]), x_T.dtype)
+        return jnp.moveaxis(z, 1, 0) if drawn else z
 
     def body(state, step):
         index, level, next_level, replayed = step
@@ -130,7 +133,9 @@ def sample(
     return final.x if kept is None else (final.x, kept)
 
 
-def _check(levels: NoiseLevel, x_T: Images, noise, targets: NoiseLevel | None) -> None:
+def _check(
+    levels: NoiseLevel, x_T: Images, noise, drawn: tuple[int, ...], targets: NoiseLevel | None
+) -> None:
     shape = levels.alpha.shape
     require(
         len(shape) == 1 and shape[0] >= 2,
@@ -138,10 +143,11 @@ def _check(levels: NoiseLevel, x_T: Images, noise, targets: NoiseLevel | None) -
         "process.level(schedule.logsnr(grid(steps))).",
     )
     if noise is not None:
-        expected = (shape[0] - 1, *x_T.shape)
+        expected = (shape[0] - 1, *drawn, *x_T.shape)
+        axes = "[steps, draws, *x_T.shape]" if drawn else "[steps, *x_T.shape]"
         require(
             noise.shape == expected,
-            f"noise must have shape [steps, *x_T.shape] = {expected}, got {noise.shape}.",
+            f"noise must have shape {axes} = {expected}, got {noise.shape}.",
         )
     if targets is not None:
         expected = (shape[0] - 1,)
