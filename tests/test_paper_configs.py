@@ -38,6 +38,7 @@ def test_the_mended_run_starts_without_signal_and_the_flawed_one_with():
     assert float(mended[0]) == 0 and float(flawed[0]) > 0.068
 
 
+@pytest.mark.slow  # test_configs.py runs the other one, which differs by the flaws alone
 def test_the_flawed_run_trains_and_draws(tmp_path):
     config = zero_terminal_snr.get_config("flawed,tiny").lock()
     assert train.run(config, tmp_path / "run").step == 6
