@@ -94,7 +94,7 @@ def test_published_parameter_counts(size, num_layers, config, expected):
 
     With equal layers scanned, which are then traced once and not eight times; the tree is the same.
     """
-    rin = RIN(image_size=size, num_layers=num_layers, scan=True, **config)
+    rin = RIN(image_size=size, num_layers=num_layers, **config)
     shapes = jax.eval_shape(lambda: rin.init(jax.random.key(0), *inputs_for(rin, 1)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == expected
 
