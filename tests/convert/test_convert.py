@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -206,6 +207,16 @@ def test_attention_that_no_level_has_is_left_out_and_told():
     assert made.note.startswith("no level has the attention resolutions 16, 32: left out")
     plain = settings.convert(as_read())
     assert plain.note == "" and plain.experiment.network == made.experiment.network
+
+
+def test_the_command_prints_the_note_in_one_line(monkeypatch, capsys):
+    made = types.SimpleNamespace(title="a title", note="left out.")
+    told = types.SimpleNamespace(FLAGS=types.SimpleNamespace(steps=None, latents=False))
+    monkeypatch.setattr(command, "flags", told)
+    monkeypatch.setattr(command, "run", lambda *_: made)
+    monkeypatch.setattr(command.command_line, "required", lambda name, _: name)
+    command.main()
+    assert capsys.readouterr().out.startswith("note: left out.\na title, converted.")
 
 
 MISTAKES = {

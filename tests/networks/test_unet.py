@@ -409,7 +409,12 @@ def test_configurations_that_do_not_fit_are_refused_at_once(made, changes, messa
         (ADM, {"channels_per_head": 3}, "channels_per_head=3 does not divide the 16 .* example 1"),
         (ADM, {"channels_per_head": 0}, "channels_per_head must be at least 1"),
         (DDPMpp, {"embedding": "Fourier"}, "Unknown embedding 'Fourier': did you mean 'fourier'"),
-        (DDPMpp, {"encoder": "skip"}, "Unknown encoder 'skip'.* Known are standard, residual"),
+        (
+            DDPMpp,
+            {"encoder": "ladder"},
+            "Unknown encoder 'ladder'.* Known are standard, residual, skip",
+        ),
+        (DDPMpp, {"decoder": "skips"}, "Unknown decoder 'skips': did you mean 'skip'"),
         (DDPMpp, {"resample_filter": (1, 2, 1)}, r"even number of taps.* \(1, 2, 1\)"),
         (DDPMpp, {"frequencies": (1.0,) * 8}, "embedding='positional' has its own"),
         (NCSNpp, {"frequencies": (1.0,) * 4}, r"one number per model channel \(8\), .* got 4"),
