@@ -1,8 +1,8 @@
 """What cannot work is refused when a config is read: by the rules of the mathematics and by its own.
 
 A rule of what only a config knows (classes, memory, augmentation, averages) stands here; the others are
-`diffusion.rules`. They are one list: `findings` says all of it, which `python -m noise_sched.audit` prints,
-and `check` refuses what of it is an error, in the same words.
+`diffusion.rules`. They are one list: `python -m noise_sched.audit` prints all that it finds, and `check`
+refuses what of it is an error, in the same words.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from noise_sched.data import augment
 from noise_sched.diffusion import rules
 from noise_sched.diffusion.guidance import none
-from noise_sched.diffusion.rules import Facts, Finding, Rule, Sampling, Training, Words, rule
+from noise_sched.diffusion.rules import Facts, Rule, Sampling, Training, Words, rule
 from noise_sched.training import power_ema
 
 
@@ -46,18 +46,14 @@ class Choices:
         return Facts(self.training, self.sampling, self.config.data.image_size**2)
 
 
-def findings(choices: Choices) -> tuple[Finding, ...]:
-    """Everything that the rules find, worst first."""
-    return _find(choices, rules.RULES)
-
-
 def check(choices: Choices) -> None:
     """Refuses what cannot work.
 
     Raises:
       ConfigError: one line for each rule of severity "error" that finds something.
     """
-    errors = _find(choices, rules.ERRORS)
+    errors = rules.find(rules.errors(rules.RULES), choices.facts)
+    errors += rules.find(rules.errors(CONFIG_RULES), choices)
     if errors:
         raise ConfigError("\n".join(map(str, errors)))
 
@@ -88,16 +84,10 @@ def check_guide(own: Choices, guide: Choices) -> None:
             "label: give the workdir of a model with the same of each."
         )
     path = dataclasses.replace(own.sampling, guidance=none())
-    errors = rules.find(rules.ERRORS, Facts(guide.training, path))
+    errors = rules.find(rules.errors(rules.RULES), Facts(guide.training, path))
     if errors:
         found = " ".join(map(str, errors))
         raise ConfigError(f"{given}. With its workdir's config and this one's sample.*: {found}")
-
-
-def _find(choices: Choices, of_the_mathematics: tuple[Rule[Facts], ...]) -> tuple[Finding, ...]:
-    return rules.worst_first(
-        (*rules.find(of_the_mathematics, choices.facts), *rules.find(CONFIG_RULES, choices))
-    )
 
 
 # Guidance and classes.

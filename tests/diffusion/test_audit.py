@@ -4,12 +4,15 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from mixtures import mixture
 
 from noise_sched.diffusion import specs
 from noise_sched.diffusion.audit import Sampling, Training, audit, lin_table, spec
-from noise_sched.diffusion.rules import RULES
+from noise_sched.diffusion.rules import RULES, Facts, find
+from noise_sched.diffusion.sampling import initial_noise, sample
 
 # As printed in arXiv 2305.08891; the cosine row is the float32 result.
 TABLE_1 = {
@@ -206,6 +209,39 @@ def test_every_rule_has_a_pair():
     assert {(name, severity) for name, severity, *_ in FLAWS} == {
         (each.name, each.severity) for each in RULES
     }
+
+
+# Whether a solver comes to finite images where a path at zero SNR, or further on, stands still.
+REPEATING = {
+    "cosine": ["ddim()", "euler()"],
+    "plain_cosine": ["ddim()", "ddim(1.0)", "ddpm()", "euler()", "dpmpp(1)"],
+}
+SOLVERS = ["ddim()", "ddim(1.0)", "ddpm()", "euler()", "dpmpp(1)", "dpmpp()", "unipc()"]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_repeated_levels_are_an_error_exactly_where_images_are_not_finite(solver):
+    for base, copes in REPEATING.items():
+        schedule = f"discrete({base}(), levels=3)"
+        training, sampling = made(**CHEN | dict(sample_schedule=schedule, steps=5, solver=solver))
+        flaws = {f.name: f for f in find(RULES, Facts(training, sampling))}
+        path = sampling.path(training.process)
+        denoise = mixture(jnp.asarray([[0.5, -0.5], [-0.3, 0.8]]), [0.2, 0.1])
+        keys = jax.random.split(jax.random.key(1), 2)
+        x_T = initial_noise(keys, jax.tree.map(lambda f: f[0], path), (2,))
+        images = sample(keys, denoise, sampling.solver, path, x_T)
+        finite = bool(jnp.isfinite(images).all())
+        assert finite == (solver in copes)
+        assert flaws["levels_repeated"].severity == ("note" if finite else "error")
+
+
+def test_levels_that_only_float32_repeats():
+    """Near zero SNR two angles may be one number where alpha / sigma still grows; only the latter counts."""
+    falls = "from_alpha_bars((1e-16, 1e-18))"
+    sampling = dict(sample_schedule=falls, grid="uniform()", steps=2, threshold="static()")
+    assert "levels_repeated" not in found(**CHEN | sampling)
+    again = dict(sample_schedule="from_alpha_bars((0.50000000001, 0.5))")
+    assert found(**CHEN | sampling | again)["levels_repeated"].severity == "note"
 
 
 def test_guidance_that_over_exposes_nothing():

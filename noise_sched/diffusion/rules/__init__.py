@@ -10,6 +10,7 @@ finds; `audit` reports all. What only a config knows has rules of the same shape
 from noise_sched.diffusion.rules.base import Finding as Finding
 from noise_sched.diffusion.rules.base import Rule as Rule
 from noise_sched.diffusion.rules.base import Words as Words
+from noise_sched.diffusion.rules.base import errors as errors
 from noise_sched.diffusion.rules.base import find as find
 from noise_sched.diffusion.rules.base import rule as rule
 from noise_sched.diffusion.rules.base import worst_first as worst_first
@@ -22,4 +23,3 @@ from noise_sched.diffusion.rules.setup import spec as spec
 from noise_sched.diffusion.rules.steps import STEPS
 
 RULES: tuple[Rule[Facts], ...] = (*NOISY_END, *STEPS, *CHOICES)
-ERRORS: tuple[Rule[Facts], ...] = tuple(each for each in RULES if each.severity == "error")

@@ -73,6 +73,11 @@ def find(rules: Iterable[Rule[Facts]], facts: Facts) -> tuple[Finding, ...]:
     return worst_first(finding for finding in found if finding is not None)
 
 
+def errors(rules: Iterable[Rule[Facts]]) -> tuple[Rule[Facts], ...]:
+    """Those of the rules that refuse a config."""
+    return tuple(each for each in rules if each.severity == "error")
+
+
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Errors, then flaws, then notes; otherwise in the order given."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
