@@ -78,7 +78,7 @@ def _untrained(facts: Facts) -> Words:
 
 @rule("steps_crowded_in_noise", "flaw", "EDM 3; Karras steps on a zero-SNR table")
 def _crowded(facts: Facts) -> Words:
-    logsnr = np.asarray(facts.levels.logsnr)[:-1]
+    logsnr = facts.called_logsnr
     above = int((logsnr < -2 * math.log(CROWDED_SIGMA)).sum())
     if above <= 1 or above < CROWDED_SHARE * len(logsnr):
         return None
@@ -92,7 +92,7 @@ def _crowded(facts: Facts) -> Words:
 
 @rule("ends_noisy", "note", "EDM Table 1: the last sigma is 0")
 def _ends_noisy(facts: Facts) -> Words:
-    left = float(facts.levels.sigma[-1] / facts.levels.alpha[-1])
+    left = float(np.asarray(facts.levels.sigma)[-1] / np.asarray(facts.levels.alpha)[-1])
     if left <= 0:
         return None
     return (
