@@ -328,9 +328,10 @@ def test_a_guide_may_be_another_network_with_another_memory_and_parametrization(
     }
     own, guide, unlabelled = (experiment.from_config(c) for c in made.values())
     own.sampler(unlabelled)  # a guide without classes is published too
-    params = [e.init_params(jax.random.key(i)) for i, e in enumerate((own, guide))]
-    # A fresh network's last layer is zero, and its memory would not matter.
-    params = [jax.tree.map(lambda leaf: leaf + 0.1, each) for each in params]
+    # Not fresh ones, whose last layer is zero: their memory would not matter.
+    random = np.random.default_rng(0)
+    shapes = [jax.eval_shape(e.init_params, jax.random.key(0)) for e in (own, guide)]
+    params = jax.tree.map(lambda leaf: random.normal(0, 0.3, leaf.shape).astype("f"), shapes)
     keys, label = jax.random.split(jax.random.key(2), 1), jnp.full(1, 3)
     images = own.sampler(guide)(params[0], keys, label, params[1])
 

