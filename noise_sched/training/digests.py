@@ -44,10 +44,11 @@ def of_tree(tree: Any) -> dict[str, str]:
 def begin(tree: Any) -> Callable[[], dict[str, str]]:
     """Starts `of_tree`: what is returned finishes it, and may be called in another thread.
 
-    JAX arrays may be donated once this returns. It waits for no device and takes as long as a copy of the
-    arrays that are in the host's memory.
+    JAX arrays may be donated once this returns: what is in the host's memory stays while it is looked at
+    (XLA then computes into other memory), and what is on devices is read before anything that comes later.
+    NumPy arrays must stay as they are until the end.
     """
-    begun = {path: _begin(leaf, copy=True) for path, leaf in _leaves(tree)}
+    begun = {path: _begin(leaf) for path, leaf in _leaves(tree)}
     return lambda: _finish(begun)
 
 
@@ -72,13 +73,11 @@ def _leaves(tree: Any) -> list[tuple[str, Any]]:
     return [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def _begin(array: Any, *, copy: bool = False) -> Callable[[], Any]:
+def _begin(array: Any) -> Callable[[], Any]:
     """What finishes the digest of one array; the work on devices is under way."""
-    if not isinstance(array, jax.Array):
-        return functools.partial(_on_host, np.asarray(array))
-    if not _in_host_memory(array):
+    if isinstance(array, jax.Array) and not _in_host_memory(array):
         return functools.partial(jax.device_get, _on_devices(array))
-    return functools.partial(_on_host, np.array(array) if copy else np.asarray(array))
+    return functools.partial(_on_host, np.asarray(array))
 
 
 def _finish(begun: dict[str, Callable[[], Any]]) -> dict[str, str]:
