@@ -12,15 +12,9 @@ from typing import Any
 
 import jax
 
-from noise_sched.diffusers_config import (
-    FIELDS,
-    FLOORED,
-    MULTISTEP,
-    PREDICTIONS,
-    UNROUNDED,
-    sigma_range,
-    spacing,
-)
+from noise_sched.diffusers.fields import FIELDS, FLOORED, MULTISTEP, UNROUNDED
+from noise_sched.diffusers.paths import sigma_range, spacing
+from noise_sched.diffusers.tables import PREDICTIONS
 from noise_sched.diffusion import (
     conditioning,
     grids,

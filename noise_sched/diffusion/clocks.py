@@ -30,7 +30,7 @@ Value = Float[Array, "*shape"]
 class Clock(Protocol):
     """A variable that orders noise levels; elementwise and smooth.
 
-    `frame` is the frame in which its ODE is usually written: "ve" (alpha = 1) or "vp".
+    `frame` is the frame in which its ODE is usually written: "ve" (alpha = 1), "vp" or "flow".
     """
 
     frame: ClassVar[str]
@@ -129,6 +129,29 @@ class by_angle:
     def rate(self, cos: Value, sin: Value) -> Value:
         """1."""
         return jnp.ones_like(cos)
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class by_flow:
+    """u = sigma / (alpha + sigma), the time of the straight path: finite at both ends.
+
+    In the flow's frame dx/du is then the velocity eps - x0 (Liu et al. 2023, arXiv 2209.03003).
+    """
+
+    frame: ClassVar[str] = "flow"
+
+    def time(self, cos: Value, sin: Value) -> Value:
+        """Returns sin / (cos + sin)."""
+        return sin / (cos + sin)
+
+    def direction(self, time: Value) -> tuple[Value, Value]:
+        """(1 - u, u)."""
+        return 1.0 - time, time
+
+    def rate(self, cos: Value, sin: Value) -> Value:
+        """Returns (cos + sin)^2."""
+        return jnp.square(cos + sin)
 
 
 @register_pytree

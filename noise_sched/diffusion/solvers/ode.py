@@ -10,6 +10,7 @@ frame in which x is measured,
 
     (2)  "ve":  (alpha, sigma) = (1, tan phi)           alpha' = 0             sigma' = phi' / cos^2 phi
     (3)  "vp":  (alpha, sigma) = (cos phi, sin phi)     alpha' = -sin phi phi'   sigma' = cos phi phi'
+         "flow": both of (3) over cos phi + sin phi     -alpha' = sigma' = phi' / (cos phi + sin phi)^2
 
 The state is taken into that frame and back; the denoiser always sees it in the path's frame, which is
 the one the network was trained in. Between the path's levels, where a solver looks too, that frame is
@@ -57,7 +58,7 @@ class OdeSolver:
       s_tmax: no churn above this sigma / alpha; None is no limit.
       s_noise: standard deviation of the fresh noise; published values 1.003 to 1.007.
       clock: the variable in which steps are straight lines, one of `noise_sched.diffusion.clocks`.
-      frame: "ve", "vp", or None for the clock's usual one.
+      frame: "ve", "vp", "flow", or None for the clock's usual one.
     """
 
     churn: Leaf = 0.0
@@ -88,8 +89,8 @@ class OdeSolver:
                 "level says.",
             )
         require(
-            self.frame in (None, "ve", "vp"),
-            f"{name}(frame) must be 've', 'vp' or None (the clock's own), got {self.frame!r}.",
+            self.frame in (None, "ve", "vp", "flow"),
+            f"{name}(frame) must be 've', 'vp', 'flow' or None (the clock's own), got {self.frame!r}.",
         )
 
     @property
@@ -160,6 +161,8 @@ class OdeSolver:
         """What takes a state at `level` into the solver's frame; infinite for "ve" at zero SNR."""
         if self._frame == "ve":
             return 1.0 / level.alpha
+        if self._frame == "flow":
+            return 1.0 / (level.alpha + level.sigma)
         return 1.0 / jnp.sqrt(jnp.square(level.alpha) + jnp.square(level.sigma))
 
     def rates(self, level: NoiseLevel) -> tuple[Value, Value]:
@@ -168,6 +171,9 @@ class OdeSolver:
         rate = self.clock.rate(cos, sin)
         if self._frame == "ve":
             return jnp.zeros_like(cos), rate / (cos * cos)
+        if self._frame == "flow":
+            slope = rate / jnp.square(cos + sin)
+            return -slope, slope
         return -sin * rate, cos * rate
 
     @property

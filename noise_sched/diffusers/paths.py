@@ -1,0 +1,160 @@
+"""The steps of the classes that sample a table of betas."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from noise_sched.diffusers.fields import MULTISTEP, UNROUNDED
+from noise_sched.diffusers.reader import DiffusersConfigError, Reader
+from noise_sched.diffusion import grids, schedules
+
+FLOOR = 2.0**-24  # what several classes put in the place of abar_T = 0: sigma = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class spacing:
+    """Diffusers' own rule of the steps, where none of `grids` has the same ones.
+
+    The multistep classes take one point more and drop the last; Euler and Heun do not round linspace.
+    Distilled networks (LCM, TCD) were trained on few levels, evenly down from the last, and some of
+    those are sampled.
+
+    Attributes:
+      kind: "leading", "linspace" or "distilled".
+      levels: T.
+      offset: steps_offset.
+      multistep: whether one point more is taken and dropped.
+      original: original_inference_steps, of "distilled".
+    """
+
+    kind: str
+    levels: int = 1000
+    offset: int = 0
+    multistep: bool = False
+    original: int = 50
+
+    def __call__(self, steps: int) -> Float[Array, "times"]:
+        """Returns the times of the levels, noisiest first, then 0."""
+        if self.kind == "distilled":
+            index = self._distilled(steps)
+        else:
+            index = self._spaced(steps)
+        if index[0] >= self.levels:
+            raise ValueError(
+                f"steps_offset={self.offset} with {steps} steps asks for timestep {index[0]:g} of 0 ... "
+                f"{self.levels - 1}. Use fewer steps or steps_offset=0."
+            )
+        return jnp.asarray(np.append(index + 1, 0) / self.levels, float)
+
+    def _spaced(self, steps: int) -> np.ndarray:
+        points = steps + 1 if self.multistep else steps
+        if not 1 <= points <= self.levels:
+            raise ValueError(f"{steps} steps do not fit on {self.levels} levels.")
+        if self.kind == "leading":
+            index = np.arange(points) * (self.levels // points) + self.offset
+        else:
+            index = np.linspace(0, self.levels - 1, points) if points > 1 else np.zeros(1)
+            index = np.round(index) if self.multistep else index
+        return index[::-1][:steps]
+
+    def _distilled(self, steps: int) -> np.ndarray:
+        if not 1 <= steps <= self.original:
+            raise ValueError(
+                f"{steps} steps do not fit on the {self.original} that the network was distilled from "
+                "(original_inference_steps)."
+            )
+        trained = np.arange(self.original, 0, -1) * (self.levels // self.original) - 1
+        return trained[np.arange(steps) * self.original // steps]
+
+
+def path_of(reader: Reader, base: Any, steps: int) -> tuple[Any, Any]:
+    """(schedule, grid) of the sampling path on the table `base`."""
+    grid = grid_of(reader, base.num_levels)
+    for field, kind in (("set_alpha_to_one", False), ("final_sigmas_type", "sigma_min")):
+        if reader.has(field) and reader.get(field) == kind:
+            reader.say(
+                field, "approximate", "its last step lands on the first level, here on clean data."
+            )
+    for field, made in (
+        ("use_karras_sigmas", schedules.karras),
+        ("use_exponential_sigmas", schedules.geometric),
+    ):
+        if reader.flag(field):
+            if isinstance(grid, spacing) and "timestep_spacing" in reader.given and grid.multistep:
+                reader.say("timestep_spacing", "no effect", f"{field} decides the steps.")
+            low, high = given_range(reader, *sigma_range(reader.class_name, base, grid, steps))
+            return made(low, high), grids.edm()
+    if isinstance(grid, spacing) and grid.kind != "distilled":
+        reader.say(
+            "timestep_spacing",
+            "approximate",
+            "no grid's spec has these steps: "
+            + (
+                "one point more is taken, the last dropped"
+                if grid.multistep
+                else "they are not whole"
+            )
+            + f". Audited as they are; in a config {grid.kind}(levels={grid.levels}) comes nearest.",
+        )
+    reader.refuse(
+        "use_beta_sigmas",
+        "use_lu_lambdas",
+        "lambda_min_clipped",
+        reason="no schedule here has these steps; those of timestep_spacing stand in.",
+    )
+    if reader.has("interpolation_type") and reader.get("interpolation_type") != "linear":
+        reader.say("interpolation_type", "inexpressible", "the steps of timestep_spacing stand in.")
+    return base, grid
+
+
+def grid_of(reader: Reader, levels: int) -> Any:
+    """The grid that timestep_spacing and steps_offset mean in the file's class."""
+    kind = reader.choice("timestep_spacing", ("leading", "linspace", "trailing"))
+    offset = reader.whole("steps_offset")
+    multistep = reader.class_name in MULTISTEP
+    if kind == "trailing":
+        grid = grids.trailing(levels)
+    elif multistep or (kind == "linspace" and reader.class_name in UNROUNDED):
+        grid = spacing(kind, levels, offset if kind == "leading" else 0, multistep)
+    elif kind == "leading":
+        grid = grids.leading(levels, offset)
+    else:
+        grid = grids.linspace(levels)
+    if kind != "leading" and "steps_offset" in reader.given and offset:
+        reader.say("steps_offset", "no effect", f"only 'leading' is shifted, not {kind!r}.")
+    return grid
+
+
+def sigma_range(name: str, base: Any, grid: Any, steps: int) -> tuple[float, float]:
+    """(sigma_min, sigma_max) that a class spreads Karras and exponential steps over.
+
+    Those of the spacing's own first and last step in the unrounded classes, of the table in the others.
+    """
+    table = base.table()
+    low, high = float(table[-1]), float(table[0])
+    if name in UNROUNDED:
+        path = base.logsnr(grid(steps))
+        low, high = float(path[0]), float(path[-2])
+    low = max(low, math.log(FLOOR) - math.log1p(-FLOOR))
+    return math.exp(-high / 2), math.exp(-low / 2)
+
+
+def given_range(reader: Reader, low: float, high: float) -> tuple[float, float]:
+    """The file's own sigma_min and sigma_max, where it has them.
+
+    Raises:
+      DiffusersConfigError: if the range is empty.
+    """
+    ends = {"sigma_min": low, "sigma_max": high}
+    for field in ends:
+        own = reader.get(field, int, float, type(None)) if reader.has(field) else None
+        ends[field] = ends[field] if own is None else float(own)
+    if not ends["sigma_min"] < ends["sigma_max"]:
+        raise DiffusersConfigError(
+            f"sigma_min={ends['sigma_min']:g} must be below sigma_max={ends['sigma_max']:g}."
+        )
+    return ends["sigma_min"], ends["sigma_max"]
