@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from noise_sched.diffusion import schedules
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.pytrees import register_pytree
 
@@ -134,9 +135,10 @@ class by_angle:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class by_flow:
-    """u = sigma / (alpha + sigma), the time of the straight path: finite at both ends.
+    """u = sigma / (alpha + sigma), from 1 at zero SNR to 0 at clean data: the time of flow matching.
 
-    In the flow's frame dx/du is then the velocity eps - x0 (Liu et al. 2023, arXiv 2209.03003).
+    In the flow frame dx/du is then the velocity eps - x0 (Liu et al. 2023, arXiv 2209.03003). Its Euler is
+    DDIM; its Heun is of second order from zero SNR on.
     """
 
     frame: ClassVar[str] = "flow"
@@ -150,8 +152,52 @@ class by_flow:
         return 1.0 - time, time
 
     def rate(self, cos: Value, sin: Value) -> Value:
-        """Returns (cos + sin)^2."""
+        """(cos + sin)^2."""
         return jnp.square(cos + sin)
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class by_schedule:
+    """The t of a schedule, found by bisection: steps are straight in what the schedule counts.
+
+    On a table of levels u T is the level's number, whole or between two.
+
+    Attributes:
+      schedule: strictly decreasing in logSNR where it is used.
+    """
+
+    frame: ClassVar[str] = "vp"
+    schedule: Any = dataclasses.field(
+        default=schedules.scaled_linear(), metadata={"kind": "schedule"}
+    )
+
+    def time(self, cos: Value, sin: Value) -> Value:
+        """The t at which the schedule has this direction; 1 or 0 beyond its ends."""
+        logsnr = 2.0 * (jnp.log(cos) - jnp.log(sin))
+
+        def halve(_, ends):
+            low, high = ends
+            middle = 0.5 * (low + high)
+            noisier = self.schedule.logsnr(middle) < logsnr
+            return jnp.where(noisier, low, middle), jnp.where(noisier, middle, high)
+
+        # One halving per binary digit; both ends stay where they are if all of t lies on one side.
+        digits = jnp.finfo(logsnr.dtype).nmant + 1
+        ends = jnp.zeros_like(logsnr), jnp.ones_like(logsnr)
+        low, high = jax.lax.fori_loop(0, digits, halve, ends)
+        return 0.5 * (low + high)
+
+    def direction(self, time: Value) -> tuple[Value, Value]:
+        """(sqrt(sigmoid(l)), sqrt(sigmoid(-l))) with l the schedule's logSNR."""
+        logsnr = self.schedule.logsnr(time)
+        return jnp.sqrt(jax.nn.sigmoid(logsnr)), jnp.sqrt(jax.nn.sigmoid(-logsnr))
+
+    def rate(self, cos: Value, sin: Value) -> Value:
+        """-sin cos / 2 times the slope of the logSNR."""
+        time = self.time(cos, sin)
+        _, slope = jax.jvp(self.schedule.logsnr, (time,), (jnp.ones_like(time),))
+        return -0.5 * sin * cos * slope
 
 
 @register_pytree

@@ -19,7 +19,7 @@ from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import Leaf, require
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import Solver, State
+from noise_sched.diffusion.solvers.base import Solver, State, draws
 
 
 @register_pytree
@@ -77,7 +77,8 @@ def sample(
       x_T: the state at levels[0], [batch, ...]; its dtype is the state's. For a float64 state around
         a float32 network, give the levels in float64 too and see `Preconditioner.denoise(dtype=)`.
       memory: the denoiser's first memory (zeros for RIN's latents).
-      noise: unit normal draws to replay instead of drawing, [steps, batch, ...].
+      noise: unit normal draws to replay instead of drawing, [steps, batch, ...], or
+        [steps, draws, batch, ...] for a solver that needs several in a step.
       trajectory: also return every step.
       unroll: steps per turn of the loop. With more than one the compiler may fuse steps and need not
         move a multistep solver's history along in each: 2 to 4, about the solver's order, make cheap,
@@ -91,7 +92,8 @@ def sample(
       ValueError: if `levels` is not a path, `noise` does not fit it or `unroll` is below 1.
     """
     levels = levels.map(jnp.asarray)
-    _check(levels, x_T, noise)
+    drawn = (draws(solver),) if draws(solver) > 1 else ()  # the axis of a step's several draws
+    _check(levels, x_T, noise, drawn)
     require(unroll >= 1, f"unroll must be at least 1, got {unroll}: 1 is one step per turn.")
     steps, batch = levels.alpha.shape[0] - 1, x_T.shape[0]
     if key.ndim == 0:
@@ -101,7 +103,8 @@ def sample(
         if not solver.stochastic:
             return jnp.zeros_like(x_T)
         keys = jax.vmap(lambda k: jax.random.fold_in(k, step + 1))(key)
-        return draw(keys, x_T.shape[1:], x_T.dtype)
+        z = draw(keys, (*drawn, *x_T.shape[1:]), x_T.dtype)
+        return jnp.moveaxis(z, 1, 0) if drawn else z
 
     def body(state, step):
         index, level, next_level, replayed = step
@@ -127,7 +130,7 @@ def sample(
     return final.x if kept is None else (final.x, kept)
 
 
-def _check(levels: NoiseLevel, x_T: Images, noise) -> None:
+def _check(levels: NoiseLevel, x_T: Images, noise, drawn: tuple[int, ...]) -> None:
     shape = levels.alpha.shape
     require(
         len(shape) == 1 and shape[0] >= 2,
@@ -135,8 +138,9 @@ def _check(levels: NoiseLevel, x_T: Images, noise) -> None:
         "process.level(schedule.logsnr(grid(steps))).",
     )
     if noise is not None:
-        expected = (shape[0] - 1, *x_T.shape)
+        expected = (shape[0] - 1, *drawn, *x_T.shape)
+        axes = "[steps, draws, *x_T.shape]" if drawn else "[steps, *x_T.shape]"
         require(
             noise.shape == expected,
-            f"noise must have shape [steps, *x_T.shape] = {expected}, got {noise.shape}.",
+            f"noise must have shape {axes} = {expected}, got {noise.shape}.",
         )

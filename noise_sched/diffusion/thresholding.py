@@ -2,6 +2,11 @@
 
 Whatever changes x0 also changes eps, which is recomputed so that x_t = alpha x0 + sigma eps still
 holds. The published sampler relies on it: at t = 1 an eps-prediction's raw x0 is of order 1e4.
+
+With `keep_eps` eps stays the network's own, whatever its parametrization: then alpha x0 + sigma eps is
+another x_t. It is what diffusers' DDIM does (use_clipped_model_output=False, its default); its other
+samplers step from x_t and x0, which is the same as recomputing eps. The solvers that step from x_t and
+x0 (`euler`, `heun`, `dpmpp`, `unipc`, ...) do not look at eps and draw the same images either way.
 """
 
 import dataclasses
@@ -11,7 +16,8 @@ import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
-from noise_sched.diffusion.parametrization import from_x0
+from noise_sched.diffusion.parametrization import Prediction, from_x0
+from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 
 
@@ -41,9 +47,11 @@ class static:
 
     Attributes:
       bound: 1 for images in [-1, 1].
+      keep_eps: leave eps as predicted, see above.
     """
 
     bound: Leaf = 1.0
+    keep_eps: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self):
         if is_plain(self.bound):
@@ -52,14 +60,16 @@ class static:
                 f"static(bound) must be positive, got {self.bound}; images in [-1, 1] need 1, "
                 "and 'none()' turns clipping off.",
             )
+        _check_keep_eps("static", self.keep_eps)
 
     def __call__(self, denoise: Denoise) -> Denoise:
-        """Returns the denoiser with x0 clipped and eps recomputed."""
+        """Returns the denoiser with x0 clipped, eps recomputed or kept."""
 
         def clipped(x, level, memory):
             prediction, memory = denoise(x, level, memory)
             bound = jnp.asarray(self.bound, x.dtype)
-            return from_x0(level, x, jnp.clip(prediction.x0, -bound, bound)), memory
+            x0 = jnp.clip(prediction.x0, -bound, bound)
+            return _replaced(level, x, x0, prediction, self.keep_eps), memory
 
         return clipped
 
@@ -76,11 +86,13 @@ class dynamic:
       percentile: the quantile, in (0, 1]; published 0.995.
       bound: 1 for images in [-1, 1].
       maximum: largest s; None is no limit, and `bound` makes it `static`.
+      keep_eps: leave eps as predicted, see above.
     """
 
     percentile: Leaf = 0.995
     bound: Leaf = 1.0
     maximum: Leaf | None = None
+    keep_eps: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self):
         if is_plain(self.percentile):
@@ -95,9 +107,10 @@ class dynamic:
                 self.maximum >= self.bound,
                 f"dynamic(maximum) must not be smaller than bound, got {self.maximum} < {self.bound}.",
             )
+        _check_keep_eps("dynamic", self.keep_eps)
 
     def __call__(self, denoise: Denoise) -> Denoise:
-        """Returns the denoiser with x0 thresholded and eps recomputed."""
+        """Returns the denoiser with x0 thresholded, eps recomputed or kept."""
 
         def thresholded(x, level, memory):
             prediction, memory = denoise(x, level, memory)
@@ -112,6 +125,22 @@ class dynamic:
             size = jnp.maximum(size, bound)
             if self.maximum is not None:
                 size = jnp.minimum(size, jnp.asarray(self.maximum, x0.dtype))
-            return from_x0(level, x, jnp.clip(x0, -size, size) * (bound / size)), memory
+            x0 = jnp.clip(x0, -size, size) * (bound / size)
+            return _replaced(level, x, x0, prediction, self.keep_eps), memory
 
         return thresholded
+
+
+def _replaced(
+    level: NoiseLevel, x: Images, x0: Images, predicted: Prediction, keep_eps: bool
+) -> Prediction:
+    """The prediction with another x0, and with eps as predicted or as x_t then asks for."""
+    return Prediction(x0, predicted.eps) if keep_eps else from_x0(level, x, x0)
+
+
+def _check_keep_eps(name: str, keep_eps: bool) -> None:
+    require(
+        isinstance(keep_eps, bool),
+        f"{name}(keep_eps) must be True or False, got {keep_eps!r}; diffusers' DDIM keeps eps, "
+        "everything else recomputes it.",
+    )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.denoiser import Denoise, Memory
-from noise_sched.diffusion.numbers import Leaf
+from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -60,9 +60,27 @@ class Solver(Protocol):
     ) -> tuple[State, Prediction]:
         """Returns the state at `next_level` and the step's first prediction.
 
-        `noise` is unit normal of x's shape; solvers that are not stochastic ignore it.
+        Where that is clean data, the prediction's x0 is what the run returns (see `landing`).
+        `noise` is unit normal of x's shape, or [draws, *x.shape] for a solver with `draws` above 1;
+        solvers that are not stochastic ignore it.
         """
         ...
+
+
+def draws(solver: Solver) -> int:
+    """How many independent unit normal draws a step needs: 1, unless the solver has `draws`."""
+    return getattr(solver, "draws", 1)
+
+
+def landing(prediction: Prediction, x: Images, next_level: NoiseLevel) -> Prediction:
+    """The prediction, with the state itself as x0 where the step ends at clean data.
+
+    For methods whose step to clean data is not of first order, so that it does not land on x0.
+    """
+    next_level = next_level.expand_to(x)
+    clean = next_level.sigma == 0
+    x0 = jnp.where(clean, x / jnp.where(clean, next_level.alpha, 1.0), prediction.x0)
+    return Prediction(x0, prediction.eps)
 
 
 def snr_ratio(level: NoiseLevel, next_level: NoiseLevel) -> Leaf:
@@ -73,6 +91,12 @@ def snr_ratio(level: NoiseLevel, next_level: NoiseLevel) -> Leaf:
 def signal_ratio(level: NoiseLevel, next_level: NoiseLevel) -> Leaf:
     """exp(-h) in [0, 1), with h the step in ln(alpha / sigma); the root of `snr_ratio`."""
     return (level.alpha * next_level.sigma) / (next_level.alpha * level.sigma)
+
+
+def check_share(name: str, value: Leaf, meaning: str) -> None:
+    """Refuses a plain number outside [0, 1]; `meaning` says what the two ends are."""
+    if is_plain(value):
+        require(0 <= value <= 1, f"{name} must lie in [0, 1], got {value}; {meaning}.")
 
 
 def spread(coefficient: Float[Array, "batch"], x: Images) -> Float[Array, "batch *ones"]:

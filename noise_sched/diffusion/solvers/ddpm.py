@@ -21,7 +21,7 @@ from noise_sched.diffusion.numbers import require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, snr_ratio
+from noise_sched.diffusion.solvers.base import State, landing, snr_ratio
 
 
 @register_pytree
@@ -31,14 +31,22 @@ class ddpm:
 
     Attributes:
       variance: "large" (the published default) or "small".
+      last_noise: whether the step to clean data adds its noise to the image that is returned. Published:
+        no. Diffusers' DDPM does from every last level but its first (t = 0), and the large variance to
+        clean data is sigma_t^2; the small one is 0.
     """
 
     variance: str = dataclasses.field(default="large", metadata={"static": True})
+    last_noise: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self):
         require(
             self.variance in ("large", "small"),
             f"ddpm(variance) must be 'large' or 'small', got {self.variance!r}.",
+        )
+        require(
+            isinstance(self.last_noise, bool),
+            f"ddpm(last_noise) must be True or False, got {self.last_noise!r}; published False.",
         )
 
     @property
@@ -66,4 +74,6 @@ class ddpm:
         mean = next_level.alpha * prediction.x0 + kept * prediction.eps
         spread = level.sigma if self.variance == "large" else next_level.sigma
         x = mean + spread * jnp.sqrt(1.0 - ratio) * noise
+        if self.last_noise:
+            prediction = landing(prediction, x, next_level)
         return State(x, memory, state.history), prediction

@@ -31,32 +31,7 @@ from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, combination, signal_ratio, spread
 from noise_sched.diffusion.solvers.exponential import psi
-
-
-@register_pytree
-@dataclasses.dataclass(frozen=True)
-class Earlier:
-    """A multistep solver's history.
-
-    Attributes:
-      x0: earlier predictions, latest first, each [batch, ...].
-      steps: the steps in lambda that led from them, each [batch]; infinite before there are any.
-      remaining: the number of steps left, or large where that does not matter.
-    """
-
-    x0: tuple[Leaf, ...]
-    steps: tuple[Leaf, ...]
-    remaining: Leaf
-
-
-def nothing_earlier(count: int, x: Images, levels: NoiseLevel, counts_down: bool) -> Earlier:
-    """The history before the first step, with room for `count` predictions."""
-    steps = levels.alpha.shape[0] - 1
-    return Earlier(
-        x0=(jnp.zeros_like(x),) * count,
-        steps=(jnp.full(x.shape[:1], jnp.inf, levels.alpha.dtype),) * count,
-        remaining=jnp.asarray(steps if counts_down else 2 * steps + 3, jnp.int32),
-    )
+from noise_sched.diffusion.solvers.multistep import Earlier, nothing_earlier
 
 
 @register_pytree
@@ -122,7 +97,7 @@ class dpmpp:
         history = state.history
         predictions, shares = [prediction.x0], [gained]
         if self.order > 1:
-            predictions += history.x0
+            predictions += history.values
             # Weights of differences of successive predictions, as weights of the predictions.
             weights = [*self._weights(length, history), 0.0]
             shares = [gained + weights[0]]

@@ -10,14 +10,15 @@ frame in which x is measured,
 
     (2)  "ve":  (alpha, sigma) = (1, tan phi)           alpha' = 0             sigma' = phi' / cos^2 phi
     (3)  "vp":  (alpha, sigma) = (cos phi, sin phi)     alpha' = -sin phi phi'   sigma' = cos phi phi'
-         "flow": both of (3) over cos phi + sin phi     -alpha' = sigma' = phi' / (cos phi + sin phi)^2
+         "flow": (alpha, sigma) = (cos phi, sin phi) / S   alpha' = -phi' / S^2   sigma' = phi' / S^2,  S = cos phi + sin phi
 
 The state is taken into that frame and back; the denoiser always sees it in the path's frame, which is
 the one the network was trained in. Between the path's levels, where a solver looks too, that frame is
 
     (4)  A alpha^2 + B sigma^2 = 1     through the step's two levels,
 
-which is exact for VP paths (A = 1 / b^2, B = 1) and for VE paths (A = 1, B = 0).
+which is exact for VP paths (A = 1 / b^2, B = 1) and for VE paths (A = 1, B = 0); and alpha + sigma = 1 where
+both levels have it, the frame of flow matching.
 
 As eps = (x - alpha x0) / sigma where a slope is taken, never at clean data, a step is a sum of x and x0
 
@@ -148,14 +149,11 @@ class OdeSolver:
 
     def time(self, level: NoiseLevel) -> Value:
         """The clock's reading at a level."""
-        return self.clock.time(*_direction(level))
+        return self.clock.time(*direction_of(level))
 
     def level_between(self, level: NoiseLevel, next_level: NoiseLevel, time: Value) -> NoiseLevel:
         """The level at a clock reading, in the path's frame: equation (4)."""
-        cos, sin = self.clock.direction(time)
-        A, B = _conic(level, next_level)
-        scale = 1.0 / jnp.sqrt(A * jnp.square(cos) + B * jnp.square(sin))
-        return NoiseLevel(scale * cos, scale * sin, level.input_scale)
+        return level_towards(level, next_level, *self.clock.direction(time))
 
     def scale(self, level: NoiseLevel) -> Value:
         """What takes a state at `level` into the solver's frame; infinite for "ve" at zero SNR."""
@@ -167,7 +165,7 @@ class OdeSolver:
 
     def rates(self, level: NoiseLevel) -> tuple[Value, Value]:
         """(alpha', sigma') of the solver's frame, equations (2) and (3)."""
-        cos, sin = _direction(level)
+        cos, sin = direction_of(level)
         rate = self.clock.rate(cos, sin)
         if self._frame == "ve":
             return jnp.zeros_like(cos), rate / (cos * cos)
@@ -204,7 +202,19 @@ class Line:
         return combination((self.x, self.x0), (x, prediction.x0))
 
 
-def _direction(level: NoiseLevel) -> tuple[Value, Value]:
+def level_towards(level: NoiseLevel, next_level: NoiseLevel, cos: Value, sin: Value) -> NoiseLevel:
+    """The level of a direction (cos, sin), up to a factor, in the path's frame: equation (4)."""
+    A, B = _conic(level, next_level)
+    size = jnp.sqrt(A * jnp.square(cos) + B * jnp.square(sin))
+    totals = jnp.stack([each.alpha + each.sigma for each in (level, next_level)])
+    # Rounding of two numbers that add up to 1; no other step has both its ends there.
+    straight = jnp.all(jnp.abs(totals - 1.0) <= 4 * jnp.finfo(totals.dtype).eps, axis=0)
+    scale = 1.0 / jnp.where(straight, cos + sin, size)
+    return NoiseLevel(scale * cos, scale * sin, level.input_scale)
+
+
+def direction_of(level: NoiseLevel) -> tuple[Value, Value]:
+    """(cos phi, sin phi) of a level."""
     norm = jnp.sqrt(jnp.square(level.alpha) + jnp.square(level.sigma))
     return level.alpha / norm, level.sigma / norm
 

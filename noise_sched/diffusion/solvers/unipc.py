@@ -30,8 +30,14 @@ from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, combination, signal_ratio
-from noise_sched.diffusion.solvers.dpmpp import Earlier, nothing_earlier
 from noise_sched.diffusion.solvers.exponential import psi
+from noise_sched.diffusion.solvers.multistep import (
+    Earlier,
+    nodes_of,
+    nothing_earlier,
+    reachable_order,
+    solve,
+)
 
 
 @register_pytree
@@ -103,9 +109,9 @@ class unipc:
         now, last = prediction.x0, state.history
         earlier = last.earlier
 
-        # The corrector, over the step that led here: from earlier.x0[0], with this prediction at r = 1.
-        m0, past, step = earlier.x0[0], earlier.x0[1:], earlier.steps[0]
-        nodes = [*_nodes(step, earlier.steps[1:]), jnp.ones_like(step)]
+        # The corrector, over the step that led here: from earlier.values[0], with this prediction at r = 1.
+        m0, past, step = earlier.values[0], earlier.values[1:], earlier.steps[0]
+        nodes = [*nodes_of(step, earlier.steps[1:]), jnp.ones_like(step)]
         weights = self._weights(step, nodes, last.order, True)
         x = _add(last.base, level, weights, (*past, now), m0)
 
@@ -113,22 +119,14 @@ class unipc:
         step = -jnp.log(ratio)
         kept, gained = next_level.sigma / level.sigma, next_level.alpha * (1.0 - ratio)
         base = combination((kept, gained), (x, now))
-        order = self._order(step, earlier)
-        nodes = _nodes(step, earlier.steps[: self.order - 1])
+        order = reachable_order(self.order, step, earlier)
+        nodes = nodes_of(step, earlier.steps[: self.order - 1])
         weights = self._weights(step, nodes, order, False)
-        x = _add(base, next_level, weights, earlier.x0[: self.order - 1], now)
+        x = _add(base, next_level, weights, earlier.values[: self.order - 1], now)
         earlier = Earlier(
-            (now, *earlier.x0[:-1]), (step, *earlier.steps[:-1]), earlier.remaining - 1
+            (now, *earlier.values[:-1]), (step, *earlier.steps[:-1]), earlier.remaining - 1
         )
         return State(x, memory, Corrected(earlier, base, order)), prediction
-
-    def _order(self, step: Leaf, earlier: Earlier) -> Leaf:
-        """The order [batch] that a step can have: one more than there are nodes at finite lambda."""
-        order = jnp.ones(step.shape, jnp.int32)
-        for k in range(self.order - 1):
-            order = order + (jnp.isfinite(earlier.steps[k]) & (order == k + 1)).astype(jnp.int32)
-        order = jnp.minimum(order, earlier.remaining)
-        return jnp.where(jnp.isfinite(step), order, 1)
 
     def _weights(self, step: Leaf, nodes: list[Leaf], order: Leaf, corrects: bool) -> list[Leaf]:
         """Weights [batch] of m_i - m_0, one for each of `nodes`, for a step of this `order`."""
@@ -136,9 +134,10 @@ class unipc:
         if self.variant == "bh1":
             half = jnp.where(jnp.isfinite(step), 0.5 * step, half)
         totals = [jnp.zeros_like(step) for _ in nodes]
+        moments = [math.factorial(k) * psi(k, step) for k in range(1, len(nodes) + 1)]
         for p in range(1, self.order + 1):
             used = [*range(p - 1), *([self.order - 1] if corrects else [])]
-            solved = [half] if len(used) == 1 else _vandermonde(step, [nodes[i] for i in used])
+            solved = [half] if len(used) == 1 else solve([nodes[i] for i in used], moments)
             for i, weight in zip(used, solved, strict=True):
                 totals[i] = jnp.where(order == p, weight / nodes[i], totals[i])
         return totals
@@ -152,27 +151,3 @@ def _add(
         return base
     coefficients = [level.alpha * weight for weight in (*weights, -sum(weights))]
     return base + combination(coefficients, (*m, m0))
-
-
-def _nodes(step: Leaf, before: Sequence[Leaf]) -> list[Leaf]:
-    """The r of the levels that lie `before` steps back, in units of `step`."""
-    nodes, total = [], jnp.zeros_like(step)
-    for each in before:
-        total = total + each
-        nodes.append(-total / step)
-    return nodes
-
-
-def _vandermonde(step: Leaf, nodes: list[Leaf]) -> list[Leaf]:
-    """Solves equation (4): its right side applied to the nodes' Lagrange polynomials."""
-    moments = [math.factorial(k) * psi(k, step) for k in range(1, len(nodes) + 1)]
-    weights = []
-    for i, node in enumerate(nodes):
-        polynomial, scale = [jnp.ones_like(step)], jnp.ones_like(step)  # constant term first
-        for other in nodes[:i] + nodes[i + 1 :]:
-            shifted = [jnp.zeros_like(step), *polynomial]
-            scaled = [*(other * c for c in polynomial), jnp.zeros_like(step)]
-            polynomial = [a - b for a, b in zip(shifted, scaled, strict=True)]
-            scale = scale * (node - other)
-        weights.append(sum(c * m for c, m in zip(polynomial, moments, strict=True)) / scale)
-    return weights
