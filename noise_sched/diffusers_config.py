@@ -30,7 +30,7 @@ from noise_sched.diffusers.reader import FieldReport as FieldReport
 from noise_sched.diffusers.reader import Loaded as Loaded
 from noise_sched.diffusers.reader import Reader
 from noise_sched.diffusers.sigmas import load_cosine_dpm, load_edm, load_karras_ve
-from noise_sched.diffusers.tables import load_table, load_unclip, load_wuerstchen
+from noise_sched.diffusers.tables import load_ipndm, load_table, load_unclip, load_wuerstchen
 from noise_sched.diffusion.audit import Sampling, Training
 
 MAX_STEPS = 1_000_000
@@ -42,6 +42,8 @@ _LOADERS: dict[str, Callable[[Reader, int], tuple[Training, Sampling]]] = {
     "KarrasVeScheduler": load_karras_ve,
     "FlowMatchEulerDiscreteScheduler": load_flow,
     "FlowMatchHeunDiscreteScheduler": load_flow,
+    "FlowMatchLCMScheduler": load_flow,
+    "IPNDMScheduler": load_ipndm,
     "MiniMaxH3Scheduler": load_minimax,
     "UnCLIPScheduler": load_unclip,
     "DDPMWuerstchenScheduler": load_wuerstchen,

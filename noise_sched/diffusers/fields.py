@@ -144,6 +144,52 @@ FIELDS: dict[str, dict[str, Any]] = {
         "sigma_max": None,
         "shift_terminal": None,
     },
+    "DDIMInverseScheduler": {
+        **_TABLE,
+        **_CLIP,
+        "timestep_spacing": "leading",
+        "set_alpha_to_one": True,
+        "rescale_betas_zero_snr": False,
+    },
+    "IPNDMScheduler": {"num_train_timesteps": 1000, "trained_betas": None},
+    "LMSDiscreteScheduler": {**_TABLE, **SPREADS},
+    "KDPM2DiscreteScheduler": _KDIFFUSION,
+    "KDPM2AncestralDiscreteScheduler": _KDIFFUSION,
+    "DPMSolverSDEScheduler": {**_KDIFFUSION, "noise_sampler_seed": None},
+    "DPMSolverMultistepInverseScheduler": {
+        **_TABLE,
+        **_DYNAMIC,
+        **_DPM,
+        **SPREADS,
+        **_FLOW_SIGMAS,
+        **_CLIPPED_LAMBDA,
+    },
+    "DPMSolverSinglestepScheduler": {
+        **_BETAS,
+        **_DYNAMIC,
+        **SPREADS,
+        **_FLOW_SIGMAS,
+        **_DYNAMIC_SHIFT,
+        **_CLIPPED_LAMBDA,
+        "solver_order": 2,
+        "algorithm_type": "dpmsolver++",
+        "solver_type": "midpoint",
+        "lower_order_final": False,
+        "final_sigmas_type": "zero",
+    },
+    "DEISMultistepScheduler": {
+        **_TABLE,
+        **_DYNAMIC,
+        **SPREADS,
+        **_FLOW_SIGMAS,
+        **_DYNAMIC_SHIFT,
+        "solver_order": 2,
+        "algorithm_type": "deis",
+        "solver_type": "logrho",
+        "lower_order_final": True,
+    },
+    "LCMScheduler": _DISTILLED,
+    "TCDScheduler": _DISTILLED,
     "CogVideoXDDIMScheduler": _VIDEO,
     "CogVideoXDPMScheduler": _VIDEO,
     "EDMEulerScheduler": _EDM,
@@ -161,6 +207,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         sigma_min=0.02, sigma_max=100.0, s_noise=1.007, s_churn=80.0, s_min=0.05, s_max=50.0
     ),
     "FlowMatchEulerDiscreteScheduler": {**_FLOW, "stochastic_sampling": False},
+    "FlowMatchLCMScheduler": {**_FLOW, "scale_factors": None, "upscale_mode": "bicubic"},
     "FlowMatchHeunDiscreteScheduler": {"num_train_timesteps": 1000, "shift": 1.0},
     "MiniMaxH3Scheduler": {"shift": 12.0},
 }
@@ -218,12 +265,41 @@ RANGES |= dict.fromkeys(
     _POSITIVE,
 )
 
-MULTISTEP = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
-UNROUNDED = (
+# What the classes have in common, beyond their fields.
+MULTISTEP = (  # take one step more and drop the last, and round what they tell the network
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+)
+UNROUNDED = (  # take fractional steps of "linspace"
     "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler",
     "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "DPMSolverSDEScheduler",
 )
-FLOORED = (*MULTISTEP, "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
-STEPS_BY_STRIDE = ("DDIMScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
-NO_SAMPLE_PREDICTION = ("EulerAncestralDiscreteScheduler",)
+FLOORED = (  # put 2^-24 in the place of abar_T = 0
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+)
+ENDS_AT_FIRST_LEVEL = ("DEISMultistepScheduler", "TCDScheduler")
+STEPS_BY_STRIDE = (
+    "DDIMScheduler",
+    "DDIMInverseScheduler",
+    "CogVideoXDDIMScheduler",
+    "CogVideoXDPMScheduler",
+    "PNDMScheduler",
+)
+REPEATS_LAST_SIGMA = ("DEISMultistepScheduler",)  # of flow, Karras and exponential sigmas
+DISTILLED = ("LCMScheduler", "TCDScheduler")
+UPWARDS = ("DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler")
+NO_SAMPLE_PREDICTION = (
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+)

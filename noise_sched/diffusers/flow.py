@@ -28,15 +28,14 @@ def load_flow(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     levels, shift = reader.whole("num_train_timesteps"), reader.number("shift")
     if reader.flag("use_dynamic_shifting"):
         shift = _say_dynamic(reader)
-    if reader.has("time_shift_type"):
-        reader.refuse(
-            "time_shift_type",
-            "invert_sigmas",
-            "shift_terminal",
-            "stochastic_sampling",
-            *SPREADS,
-            reason="no choice here does this; it is left out.",
-        )
+    reader.refuse(
+        "time_shift_type",
+        "invert_sigmas",
+        "shift_terminal",
+        "scale_factors",
+        *SPREADS,
+        reason="no choice here does this; it is left out.",
+    )
     _say_told(reader, "T sigma")
     last = 1 / levels
     grid = grids.edm(shift * last / (1 + (shift - 1) * last))
@@ -48,6 +47,8 @@ def load_flow(reader: Reader, steps: int) -> tuple[Training, Sampling]:
 def _flow_solver(reader: Reader) -> Any:
     if reader.class_name == "FlowMatchHeunDiscreteScheduler":
         return solvers.heun(clock=clocks.by_flow())
+    if reader.class_name == "FlowMatchLCMScheduler" or reader.flag("stochastic_sampling"):
+        return solvers.lcm()
     return solvers.ddim()  # Euler's method in the flow's time
 
 
@@ -58,8 +59,8 @@ def load_minimax(reader: Reader, steps: int) -> tuple[Training, Sampling]:
         "approximate",
         "the network's output is x0 - eps and it is told 1 - sigma; here eps - x0 and sigma.",
     )
-    reader.say("training", "assumed", "the file does not say which t were trained: all evenly.")
-    reader.say(
+    reader.say_of("training", "assumed", "the file does not say which t were trained: all evenly.")
+    reader.say_of(
         "steps",
         "assumed",
         f"this class counts the levels, clean data included: {steps} of them are {max(steps - 1, 1)} steps.",
@@ -82,9 +83,11 @@ def load_flow_sigmas(reader: Reader, own: Any, steps: int) -> tuple[Training, Sa
         reason="no choice here does this; it is left out.",
     )
     _say_told(reader, "T sigma")
-    schedule = shifted(reader.number("flow_shift"))
-    if reader.class_name == "UniPCMultistepScheduler":
-        reader.say("use_flow_sigmas", "approximate", "its steps end at 1 / T, here evenly at 0.")
+    schedule, grid = shifted(reader.number("flow_shift")), grids.uniform()
+    if (
+        reader.class_name == "UniPCMultistepScheduler"
+    ):  # evenly from 1 to 1 / T, that last one left out
+        grid = grids.edm(1 - (steps - 1) / steps * (1 - 1 / levels))
     else:
         schedule = schedules.crop(schedule, 0.0, 1 - 1 / levels)
     for field in ("timestep_spacing", "steps_offset", "rescale_betas_zero_snr"):
@@ -93,7 +96,7 @@ def load_flow_sigmas(reader: Reader, own: Any, steps: int) -> tuple[Training, Sa
     if reader.has("final_sigmas_type"):
         reader.get("final_sigmas_type")
     return flow_training(levels, own), Sampling(
-        schedule, grids.uniform(), steps, solver_of(reader), threshold=threshold_of(reader)
+        schedule, grid, steps, solver_of(reader), threshold=threshold_of(reader)
     )
 
 
@@ -118,12 +121,12 @@ def shifted(shift: float) -> Any:
 
 
 def _say_told(reader: Reader, what: str) -> None:
-    reader.say(
+    reader.say_of(
         "conditioning",
         "approximate",
         f"the network is told {what}; no conditioning here says it, the nearest level's index does.",
     )
-    reader.say("training", "assumed", "the file does not say which t were trained: all evenly.")
+    reader.say_of("training", "assumed", "the file does not say which t were trained: all evenly.")
 
 
 def _say_dynamic(reader: Reader) -> float:

@@ -14,6 +14,7 @@ from noise_sched.diffusers.fields import (
     FLOORED,
     MULTISTEP,
     NO_SAMPLE_PREDICTION,
+    REPEATS_LAST_SIGMA,
     STEPS_BY_STRIDE,
 )
 from noise_sched.diffusers.reader import Loaded
@@ -61,23 +62,22 @@ def _steps_by_stride(loaded: Loaded) -> Iterator[Finding]:
         return
     levels, kind = loaded.value("num_train_timesteps"), loaded.value("timestep_spacing")
     times = np.asarray(loaded.sampling.grid(steps)) * levels - 1
-    called, after = np.round(times[:-1]), np.round(times[1:])
-    went = np.maximum(called - levels // steps, -1)
-    wrong = np.flatnonzero((went != after)[:-1] if kind == "leading" else went != after)
-    if not len(wrong):
-        return
-    first = wrong[0]
-    where = "clean data" if after[first] < 0 else f"timestep {after[first]:g}"
-    yield Finding(
-        "previous_level_of_another_path",
-        "flaw",
-        "diffusers #12633, #9261",
-        f"{name} steps by {levels} // {steps} = {levels // steps} levels and not to the next of its own "
-        f"list: with {kind!r}, {len(wrong)} of {steps} steps end elsewhere (from timestep "
-        f"{called[first]:g} it goes to {_level(went[first])}, while its list goes on at {where}), so the "
-        "images carry another amount of noise than the network is told.",
-        f'a number of steps that divides {levels}, with "timestep_spacing": "trailing"',
-    )
+    called, listed = np.round(times[:-1]), np.round(times[1:])
+    taken = np.maximum(called - levels // steps, -1)
+    # From the last level of "leading" a stride leads to clean data, whatever is left of it.
+    wrong = np.flatnonzero((taken != listed) & ((listed >= 0) | (kind != "leading")))
+    if len(wrong):
+        k = wrong[0]
+        yield Finding(
+            "previous_level_of_another_path",
+            "flaw",
+            "diffusers #12633, #9261",
+            f"{name} pairs each level with the one {levels} // {steps} = {levels // steps} below it, and not "
+            f"with the next of its own list: with {kind!r} that is wrong in {len(wrong)} of {steps} steps "
+            f"(timestep {called[k]:g} goes with {_level(taken[k])}, while the list goes on with "
+            f"{_level(listed[k])}), so the state carries another amount of noise than the network is told.",
+            f'a number of steps that divides {levels}, with "timestep_spacing": "trailing"',
+        )
 
 
 def _level(index: float) -> str:
@@ -184,6 +184,47 @@ def _noise_on_the_image(loaded: Loaded) -> Iterator[Finding]:
     )
 
 
+def _noise_left(loaded: Loaded) -> Iterator[Finding]:
+    flow = bool(loaded.value("use_flow_sigmas"))
+    if loaded.class_name not in REPEATS_LAST_SIGMA or not (flow or _spreads(loaded)):
+        return
+    times = loaded.sampling.grid(loaded.sampling.steps)
+    level = loaded.training.process.level(loaded.sampling.schedule.logsnr(times[-2:-1]))
+    yield Finding(
+        "noise_left_in_the_image",
+        "flaw",
+        "the last of the scheduler's sigmas is there twice",
+        f"{loaded.class_name} ends these sigmas by repeating the last, so the image keeps noise of "
+        f"{float(level.sigma[0]):.3g}.",
+        '"_class_name": "DPMSolverMultistepScheduler"; or sample with this library, which goes on to clean '
+        "data",
+    )
+
+
+def _first_step_without_image(loaded: Loaded) -> Iterator[Finding]:
+    if loaded.class_name == "IPNDMScheduler":
+        yield Finding(
+            "first_prediction_lost",
+            "flaw",
+            "IPNDMScheduler.step divides by max(alpha, 1e-8)",
+            "the first step starts from zero SNR, where (x - sigma eps) / max(alpha, 1e-8) is 0 whatever the "
+            "network predicts: its first x0 is lost.",
+            "sample with this library, which takes x0 as predicted",
+        )
+
+
+def _bh1(loaded: Loaded) -> Iterator[Finding]:
+    if loaded.class_name == "UniPCMultistepScheduler" and loaded.value("solver_type") == "bh1":
+        if loaded.value("final_sigmas_type") == "zero":
+            yield Finding(
+                "bh1_not_finite",
+                "error",
+                "UniPCMultistepScheduler.step, B(h) = h",
+                "with 'bh1' the last step, infinitely long in lambda, makes the image NaN.",
+                '"solver_type": "bh2"; or sample with this library',
+            )
+
+
 def _laplace(loaded: Loaded) -> Iterator[Finding]:
     if loaded.value("beta_schedule") == "laplace" and loaded.class_name == "DDPMScheduler":
         yield Finding(
@@ -229,6 +270,9 @@ _CHECKS = (
     _zero_snr_ignored,
     _kept_eps,
     _noise_on_the_image,
+    _noise_left,
+    _first_step_without_image,
+    _bh1,
     _laplace,
     _sample_raises,
     _sigma_squared,

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from noise_sched.diffusers.fields import MULTISTEP, UNROUNDED
+from noise_sched.diffusers.fields import (
+    DISTILLED,
+    ENDS_AT_FIRST_LEVEL,
+    MULTISTEP,
+    SPREADS,
+    UNROUNDED,
+)
 from noise_sched.diffusers.reader import DiffusersConfigError, Reader
 from noise_sched.diffusion import grids, schedules
 
@@ -21,14 +27,15 @@ class spacing:
 
     The multistep classes take one point more and drop the last; Euler and Heun do not round linspace.
     Distilled networks (LCM, TCD) were trained on few levels, evenly down from the last, and some of
-    those are sampled.
+    those are sampled. DPM-Solver's inversion goes from the first level of its steps to the last one, T.
 
     Attributes:
-      kind: "leading", "linspace" or "distilled".
+      kind: "leading", "linspace", "trailing" (of an inversion only) or "distilled".
       levels: T.
       offset: steps_offset.
       multistep: whether one point more is taken and dropped.
       original: original_inference_steps, of "distilled".
+      inversion: whether the path ends at the first level that is stepped from, and starts at T.
     """
 
     kind: str
@@ -36,19 +43,21 @@ class spacing:
     offset: int = 0
     multistep: bool = False
     original: int = 50
+    inversion: bool = False
 
     def __call__(self, steps: int) -> Float[Array, "times"]:
-        """Returns the times of the levels, noisiest first, then 0."""
+        """Returns the times of the levels, noisiest first, then 0 (but for an inversion)."""
         if self.kind == "distilled":
             index = self._distilled(steps)
         else:
-            index = self._spaced(steps)
+            index = self._inverted(steps) if self.inversion else self._spaced(steps)
         if index[0] >= self.levels:
             raise ValueError(
                 f"steps_offset={self.offset} with {steps} steps asks for timestep {index[0]:g} of 0 ... "
                 f"{self.levels - 1}. Use fewer steps or steps_offset=0."
             )
-        return jnp.asarray(np.append(index + 1, 0) / self.levels, float)
+        k = index + 1 if self.inversion else np.append(index + 1, 0)
+        return jnp.asarray(k / self.levels, float)
 
     def _spaced(self, steps: int) -> np.ndarray:
         points = steps + 1 if self.multistep else steps
@@ -60,6 +69,18 @@ class spacing:
             index = np.linspace(0, self.levels - 1, points) if points > 1 else np.zeros(1)
             index = np.round(index) if self.multistep else index
         return index[::-1][:steps]
+
+    def _inverted(self, steps: int) -> np.ndarray:
+        if not 1 <= steps < self.levels:
+            raise ValueError(f"{steps} steps do not fit on {self.levels} levels.")
+        if self.kind == "trailing":
+            index = np.round(self.levels * np.arange(1, steps + 2) / (steps + 1)) - 1
+        elif self.kind == "linspace":
+            index = np.round(np.linspace(0, self.levels - 1, steps + 1))
+        else:
+            index = np.arange(steps) * (self.levels // (steps + 1)) + self.offset
+            index = np.append(index, self.levels - 1)
+        return index[::-1]
 
     def _distilled(self, steps: int) -> np.ndarray:
         if not 1 <= steps <= self.original:
@@ -74,11 +95,21 @@ class spacing:
 def path_of(reader: Reader, base: Any, steps: int) -> tuple[Any, Any]:
     """(schedule, grid) of the sampling path on the table `base`."""
     grid = grid_of(reader, base.num_levels)
+    if reader.class_name in ENDS_AT_FIRST_LEVEL:
+        reader.say_of(
+            "the last step", "approximate", "it lands on the first level, here on clean data."
+        )
     for field, kind in (("set_alpha_to_one", False), ("final_sigmas_type", "sigma_min")):
-        if reader.has(field) and reader.get(field) == kind:
+        if reader.has(field) and reader.class_name not in DISTILLED and reader.get(field) == kind:
             reader.say(
                 field, "approximate", "its last step lands on the first level, here on clean data."
             )
+    if reader.class_name == "DPMSolverMultistepInverseScheduler":
+        reader.refuse(
+            *SPREADS,
+            reason="no inversion here has these steps; those of timestep_spacing stand in.",
+        )
+        return base, grid
     for field, made in (
         ("use_karras_sigmas", schedules.karras),
         ("use_exponential_sigmas", schedules.geometric),
@@ -113,10 +144,22 @@ def path_of(reader: Reader, base: Any, steps: int) -> tuple[Any, Any]:
 
 def grid_of(reader: Reader, levels: int) -> Any:
     """The grid that timestep_spacing and steps_offset mean in the file's class."""
+    if reader.class_name in DISTILLED:
+        reader.ignore(
+            "timestep_spacing",
+            "steps_offset",
+            "set_alpha_to_one",
+            reason="the levels are those that the network was distilled from.",
+        )
+        return spacing("distilled", levels, original=reader.whole("original_inference_steps"))
+    if not reader.has("timestep_spacing"):
+        return spacing("linspace", levels, multistep=True)
     kind = reader.choice("timestep_spacing", ("leading", "linspace", "trailing"))
     offset = reader.whole("steps_offset")
     multistep = reader.class_name in MULTISTEP
-    if kind == "trailing":
+    if reader.class_name == "DPMSolverMultistepInverseScheduler":
+        grid = spacing(kind, levels, offset if kind == "leading" else 0, inversion=True)
+    elif kind == "trailing":
         grid = grids.trailing(levels)
     elif multistep or (kind == "linspace" and reader.class_name in UNROUNDED):
         grid = spacing(kind, levels, offset if kind == "leading" else 0, multistep)
@@ -139,7 +182,8 @@ def sigma_range(name: str, base: Any, grid: Any, steps: int) -> tuple[float, flo
     if name in UNROUNDED:
         path = base.logsnr(grid(steps))
         low, high = float(path[0]), float(path[-2])
-    low = max(low, math.log(FLOOR) - math.log1p(-FLOOR))
+    if low == -math.inf:
+        low = math.log(FLOOR) - math.log1p(-FLOOR)
     return math.exp(-high / 2), math.exp(-low / 2)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noise_sched.diffusers.fields import ALIASES, FIELDS, MAX_LEVELS, RANGES
+from noise_sched.diffusers.fields import ALIASES, FIELDS, MAX_LEVELS, RANGES, UPWARDS
 from noise_sched.diffusers.methods import refusal
 from noise_sched.diffusion.audit import Sampling, Training
 
@@ -49,6 +49,11 @@ class Loaded:
     training: Training
     sampling: Sampling
     fields: tuple[FieldReport, ...]
+
+    @property
+    def upwards(self) -> bool:
+        """Whether the class goes from an image to its noise: `inversion.invert` runs its solver so."""
+        return self.class_name in UPWARDS
 
     def value(self, field: str) -> Any:
         """The file's value of a field, or its class's default; None where it has none."""
@@ -136,6 +141,10 @@ class Reader:
         for field in fields:
             if self.has(field) and self.get(field) != self.defaults[field]:
                 self.say(field, "no effect", reason)
+
+    def say_of(self, what: str, kind: str, reason: str) -> None:
+        """Reports what the file does not say."""
+        self.reports.append(FieldReport(what, None, kind, reason))
 
     def finish(self) -> tuple[FieldReport, ...]:
         """All reports, with one for every field that nobody asked for."""

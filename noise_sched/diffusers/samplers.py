@@ -4,17 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 from noise_sched.diffusers.reader import Reader
-from noise_sched.diffusion import solvers, thresholding
+from noise_sched.diffusion import clocks, conditioning, solvers, thresholding
 
 # The classes that step with the network's own eps where they have changed x0.
-KEEPS_EPS = ("DDIMScheduler",)
+KEEPS_EPS = ("DDIMScheduler", "DDIMInverseScheduler")
 IGNORES_CLIPPING = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 NO_NETWORK_VARIANCE = "the variance is no network's output here; 'small' stands in."
 
 
-def solver_of(reader: Reader) -> Any:
-    """The solver of the file's class."""
-    return _SOLVERS[reader.class_name](reader)
+def solver_of(reader: Reader, base: Any = None) -> Any:
+    """The solver of the file's class, on the table `base`."""
+    return _SOLVERS[reader.class_name](reader, base)
 
 
 def threshold_of(reader: Reader) -> Any:
@@ -37,7 +37,7 @@ def threshold_of(reader: Reader) -> Any:
     return thresholding.none()
 
 
-def _ddpm(reader: Reader) -> Any:
+def _ddpm(reader: Reader, base: Any) -> Any:
     kind = reader.get("variance_type")
     known = {"fixed_small": "small", "fixed_large": "large"}
     known |= {f"{name}_log": variance for name, variance in known.items()}
@@ -54,24 +54,19 @@ def _ends_at_first_level(reader: Reader) -> bool:
     return kind == "linspace" or (kind == "leading" and reader.get("steps_offset") == 0)
 
 
-def _unclip(reader: Reader) -> Any:
+def _unclip(reader: Reader, base: Any) -> Any:
     if reader.get("variance_type") != "fixed_small_log":
         reader.say("variance_type", "inexpressible", NO_NETWORK_VARIANCE)
     return solvers.ddpm("small")
 
 
-def _pndm(reader: Reader) -> Any:
-    reader.say(
-        "_class_name",
-        "inexpressible",
-        "PNDM (linear multistep) is no solver here; ddim(), of first order on the same levels, "
-        "stands in.",
-    )
-    reader.get("skip_prk_steps")
-    return solvers.ddim()
+def _pndm(reader: Reader, base: Any) -> Any:
+    if reader.flag("skip_prk_steps"):
+        return solvers.pndm(4, "heun")
+    return solvers.pndm(4, "runge_kutta", clocks.by_schedule(base))
 
 
-def _unipc(reader: Reader) -> Any:
+def _unipc(reader: Reader, base: Any) -> Any:
     reader.refuse(
         "predict_x0", "disable_corrector", "solver_p", reason="unipc() has no such option."
     )
@@ -83,23 +78,43 @@ def _unipc(reader: Reader) -> Any:
     return solvers.unipc(reader.whole("solver_order"), variant, reader.flag("lower_order_final"))
 
 
-def dpm_of(reader: Reader) -> Any:
-    """DPM-Solver++ as the multistep classes have it."""
+def _dpm(reader: Reader, base: Any) -> Any:
+    return solvers.dpmpp(
+        reader.whole("solver_order"),
+        _stochastic(reader),
+        midpoint_or_heun(reader),
+        reader.flag("lower_order_final"),
+    )
+
+
+def _dpm_singlestep(reader: Reader, base: Any) -> Any:
+    if not reader.flag("lower_order_final") and reader.get("final_sigmas_type") == "zero":
+        reader.say(
+            "lower_order_final",
+            "no effect",
+            "with final_sigmas_type 'zero' diffusers ends with lower orders in any case.",
+        )
+        lower = True
+    else:
+        lower = reader.flag("lower_order_final")
+    return solvers.dpmpp_single(
+        reader.whole("solver_order"), _stochastic(reader), midpoint_or_heun(reader), lower
+    )
+
+
+def _stochastic(reader: Reader) -> float:
+    """1 for the SDE, 0 for the ODE, of DPM-Solver++."""
     kind = reader.get("algorithm_type")
     if kind not in ("dpmsolver++", "sde-dpmsolver++"):
         reader.say(
             "algorithm_type",
             "inexpressible",
-            "a solver of predicted noise; dpmpp(), of predicted data, stands in.",
+            "a solver of predicted noise; that of predicted data, 'dpmsolver++', stands in.",
         )
-    reader.get("euler_at_final")  # a step to clean data is of first order here in any case
+    if reader.has("euler_at_final"):
+        reader.get("euler_at_final")  # a step to clean data is of first order here in any case
     reader.refuse("variance_type", reason="the variance is no network's output here.")
-    return solvers.dpmpp(
-        reader.whole("solver_order"),
-        1.0 if str(kind).startswith("sde") else 0.0,
-        midpoint_or_heun(reader),
-        reader.flag("lower_order_final"),
-    )
+    return 1.0 if str(kind).startswith("sde") else 0.0
 
 
 def midpoint_or_heun(reader: Reader) -> str:
@@ -111,20 +126,53 @@ def midpoint_or_heun(reader: Reader) -> str:
     return variant
 
 
-_SOLVERS: dict[str, Callable[[Reader], Any]] = {
-    "DDIMScheduler": lambda reader: solvers.ddim(),
-    "CogVideoXDDIMScheduler": lambda reader: solvers.ddim(),
+def _deis(reader: Reader, base: Any) -> Any:
+    for field, own in (("algorithm_type", "deis"), ("solver_type", "logrho")):
+        if reader.get(field) != own:
+            reader.say(field, "approximate", f"diffusers takes {own!r} in its place.")
+    return solvers.deis(reader.whole("solver_order"), reader.flag("lower_order_final"))
+
+
+def _lcm(reader: Reader, base: Any) -> Any:
+    return solvers.lcm(conditioning.index(base), reader.number("timestep_scaling"))
+
+
+def _tcd(reader: Reader, base: Any) -> Any:
+    reader.get("timestep_scaling")  # not used by the class either
+    reader.say_of(
+        "eta",
+        "assumed",
+        "an argument of step(), whose default 0.3 is taken; it rounds the level in between down to a "
+        "whole one.",
+    )
+    return solvers.tcd(0.3, clocks.by_schedule(base))
+
+
+_SOLVERS: dict[str, Callable[[Reader, Any], Any]] = {
+    "DDIMScheduler": lambda reader, base: solvers.ddim(),
+    "DDIMInverseScheduler": lambda reader, base: solvers.ddim(),
+    "CogVideoXDDIMScheduler": lambda reader, base: solvers.ddim(),
     # Its order falls to 1 at the step to clean data only.
-    "CogVideoXDPMScheduler": lambda reader: solvers.dpmpp(2, 1.0, "midpoint", False),
+    "CogVideoXDPMScheduler": lambda reader, base: solvers.dpmpp(2, 1.0, "midpoint", False),
     "DDPMScheduler": _ddpm,
     "UnCLIPScheduler": _unclip,
-    "DDPMWuerstchenScheduler": lambda reader: solvers.ddpm("small"),
+    "DDPMWuerstchenScheduler": lambda reader, base: solvers.ddpm("small"),
     "PNDMScheduler": _pndm,
-    "EulerDiscreteScheduler": lambda reader: solvers.euler(),
-    "EulerAncestralDiscreteScheduler": lambda reader: solvers.euler_ancestral(),
-    "HeunDiscreteScheduler": lambda reader: solvers.heun(),
-    "DPMSolverMultistepScheduler": dpm_of,
+    "IPNDMScheduler": lambda reader, base: solvers.pndm(4, "euler"),
+    "EulerDiscreteScheduler": lambda reader, base: solvers.euler(),
+    "EulerAncestralDiscreteScheduler": lambda reader, base: solvers.euler_ancestral(),
+    "HeunDiscreteScheduler": lambda reader, base: solvers.heun(),
+    "LMSDiscreteScheduler": lambda reader, base: solvers.lms(),
+    "KDPM2DiscreteScheduler": lambda reader, base: solvers.dpm2(),
+    "KDPM2AncestralDiscreteScheduler": lambda reader, base: solvers.dpm2(1.0),
+    "DPMSolverSDEScheduler": lambda reader, base: solvers.dpmpp_sde(),
+    "DPMSolverMultistepScheduler": _dpm,
+    "DPMSolverMultistepInverseScheduler": _dpm,
+    "DPMSolverSinglestepScheduler": _dpm_singlestep,
     "UniPCMultistepScheduler": _unipc,
-    "EDMEulerScheduler": lambda reader: solvers.euler(),
-    "EDMDPMSolverMultistepScheduler": dpm_of,
+    "DEISMultistepScheduler": _deis,
+    "LCMScheduler": _lcm,
+    "TCDScheduler": _tcd,
+    "EDMEulerScheduler": lambda reader, base: solvers.euler(),
+    "EDMDPMSolverMultistepScheduler": _dpm,
 }

@@ -77,7 +77,7 @@ def load_karras_ve(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     """KarrasVeScheduler: EDM's stochastic sampler on column VE of its Table 1."""
     low, high = given_range(reader, 0.02, 100.0)
     own = parametrization.score()
-    reader.say(
+    reader.say_of(
         "training",
         "assumed",
         "the file does not say which sigmas were trained: column VE's, geometric(sigma_min, sigma_max).",
@@ -108,7 +108,7 @@ def told_sigma(reader: Reader, training: Training) -> Training:
     if not isinstance(training.parametrization, parametrization.v):
         reader.say("timestep_type", "no effect", "only with prediction_type 'v_prediction'.")
         return training
-    reader.say(
+    reader.say_of(
         "training",
         "assumed",
         "timestep_type 'continuous' tells the network 0.25 ln sigma: it was trained on sigmas of its own "
@@ -120,7 +120,7 @@ def told_sigma(reader: Reader, training: Training) -> Training:
 
 
 def _edm_training(reader: Reader, sigma_data: float, told: Any) -> Training:
-    reader.say(
+    reader.say_of(
         "training",
         "assumed",
         "the file does not say which sigmas were trained: EDM's log-normal ones are assumed.",

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from noise_sched.diffusers import flow, sigmas
-from noise_sched.diffusers.fields import FLOORED, MULTISTEP
+from noise_sched.diffusers.fields import FLOORED, MULTISTEP, UPWARDS
 from noise_sched.diffusers.paths import path_of
-from noise_sched.diffusers.reader import Reader, check_betas
+from noise_sched.diffusers.reader import DiffusersConfigError, Reader, check_betas
 from noise_sched.diffusers.samplers import solver_of, threshold_of
 from noise_sched.diffusion import (
     conditioning,
@@ -17,6 +17,7 @@ from noise_sched.diffusion import (
     parametrization,
     process,
     schedules,
+    thresholding,
     weighting,
 )
 from noise_sched.diffusion.audit import Sampling, Training
@@ -31,6 +32,8 @@ PREDICTIONS = {
 def load_table(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     """A class with a table of betas."""
     base = _betas(reader)
+    if reader.class_name in UPWARDS:
+        _check_inversion(reader)
     kinds: Mapping[str, Any] = PREDICTIONS
     if reader.class_name in MULTISTEP:
         kinds = {**kinds, "flow_prediction": parametrization.flow()}
@@ -53,8 +56,52 @@ def load_table(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     training = table_training(base, own)
     if reader.class_name == "EulerDiscreteScheduler":
         training = sigmas.told_sigma(reader, training)
-    sampling = Sampling(schedule, grid, steps, solver_of(reader), threshold=threshold_of(reader))
-    return training, sampling
+    solver, threshold = solver_of(reader, base), threshold_of(reader)
+    if reader.class_name in UPWARDS:
+        _say_inverted(reader, threshold)
+    if getattr(grid, "inversion", False) and grid.kind == "trailing":
+        steps -= 1
+        reader.say(
+            "timestep_spacing",
+            "approximate",
+            "its last step leads from the last level to itself, and is left out.",
+        )
+    return training, Sampling(schedule, grid, max(steps, 1), solver, threshold=threshold)
+
+
+def _check_inversion(reader: Reader) -> None:
+    if reader.flag("use_flow_sigmas"):
+        raise DiffusersConfigError(
+            f"use_flow_sigmas=True: {reader.class_name} runs these steps from noise to the image, which is "
+            "no inversion. DPMSolverMultistepScheduler with the same fields is what it does."
+        )
+    if reader.has("algorithm_type") and str(reader.get("algorithm_type")).startswith("sde"):
+        raise DiffusersConfigError(
+            f"algorithm_type={reader.get('algorithm_type')!r}: the noise that the SDE adds cannot be taken "
+            "back, and diffusers' steps are not finite. Use 'dpmsolver++'."
+        )
+
+
+def _say_inverted(reader: Reader, threshold: Any) -> None:
+    reader.say_of(
+        "direction",
+        "assumed",
+        "this class goes from an image to its noise: noise_sched.diffusion.inversion.invert along the same "
+        "path. What is audited is the way back.",
+    )
+    if reader.class_name == "DDIMInverseScheduler" and reader.get("prediction_type") != "epsilon":
+        reader.say(
+            "prediction_type",
+            "approximate",
+            "it calls the network for the upper level of a step and reads the output by the lower one; here "
+            "both are the upper.",
+        )
+    if threshold != thresholding.none():
+        reader.say_of(
+            "bounded x0",
+            "approximate",
+            "it bounds the x0 of the level that a step starts from; here a step upwards needs eps alone.",
+        )
 
 
 def table_training(base: Any, own: Any) -> Training:
@@ -86,6 +133,24 @@ def load_unclip(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     return table_training(base, own), sampling
 
 
+def load_ipndm(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+    """IPNDMScheduler: iPNDM for networks of v that are told the angle, on the "crash" schedule."""
+    reader.get("num_train_timesteps")
+    reader.refuse(
+        "trained_betas",
+        reason="they stand for the sigmas of one number of steps; crash() stands in.",
+    )
+    reader.say_of(
+        "training", "assumed", "the file does not say which levels were trained: all angles evenly."
+    )
+    training = dataclasses.replace(
+        table_training(schedules.cosine_betas(), parametrization.v()),
+        schedule=schedules.cosine(),
+        conditioning=conditioning.angle(2 / math.pi),
+    )
+    return training, Sampling(schedules.crash(), grids.uniform(), steps, solver_of(reader))
+
+
 def load_wuerstchen(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     """DDPMWuerstchenScheduler: DDPM on a continuous cosine.
 
@@ -97,17 +162,13 @@ def load_wuerstchen(reader: Reader, steps: int) -> tuple[Training, Sampling]:
         reader.say(
             "scaler", "inexpressible", "no schedule here bends t so; the unbent cosine stands in."
         )
-    reader.say(
+    reader.say_of(
         "conditioning",
         "approximate",
         "the network is told the cosine's t; angle(), which is nearly a multiple of it, stands in.",
     )
-    reader.say(
-        "training",
-        "assumed",
-        "the file does not say which t were trained: all evenly. Its last step ends at abar = 0.9999, "
-        "here on clean data.",
-    )
+    reader.say_of("training", "assumed", "the file does not say which t were trained: all evenly.")
+    reader.say_of("the last step", "approximate", "it lands on abar = 0.9999, here on clean data.")
     own = parametrization.eps()
     training = dataclasses.replace(
         table_training(schedules.cosine_betas(), own),
