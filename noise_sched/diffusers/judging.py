@@ -18,7 +18,7 @@ from noise_sched.diffusers.fields import (
     STEPS_BY_STRIDE,
 )
 from noise_sched.diffusers.reader import Loaded
-from noise_sched.diffusion import thresholding
+from noise_sched.diffusion import schedules, thresholding
 from noise_sched.diffusion.audit import PIXELS, Finding, Report, audit, worst_first
 
 _CHANGES = {
@@ -100,18 +100,21 @@ def _sigmas_on_zero_snr(loaded: Loaded) -> Iterator[Finding]:
 def _repeated_timesteps(loaded: Loaded) -> Iterator[Finding]:
     if loaded.class_name not in MULTISTEP or not _spreads(loaded) or _zero(loaded):
         return
-    sampling, training = loaded.sampling, loaded.training
-    levels = training.process.level(sampling.schedule.logsnr(sampling.grid(sampling.steps)))
-    told = np.asarray(training.conditioning(levels))[:-1]
-    repeated = int((np.diff(told) == 0).sum())
-    if repeated:
+    sampling, trained = loaded.sampling, loaded.training.schedule
+    if not isinstance(trained, schedules.TableSchedule):
+        return
+    table = -0.5 * np.asarray(trained.table())
+    called = -0.5 * np.asarray(sampling.schedule.logsnr(sampling.grid(sampling.steps)))[:2]
+    rounded = np.round if loaded.value("use_karras_sigmas") else np.floor
+    told = rounded(np.interp(called, table, np.arange(len(table))))
+    if told[0] == told[1]:
         yield Finding(
             "timesteps_repeated",
-            "flaw",
+            "error",
             "diffusers #12771",
-            f"{loaded.class_name} rounds the timesteps of Karras or exponential sigmas: of "
-            f"{sampling.steps} steps {repeated} repeat the one before, its step() then starts at the "
-            "second of them, and the run ends in an IndexError.",
+            f"{loaded.class_name} tells the network whole timesteps, and of these sigmas the first two, "
+            f"{np.exp(called[0]):.4g} and {np.exp(called[1]):.4g}, are both timestep {told[0]:g}: its step() "
+            "starts at the second of them and runs into an IndexError at the end.",
             'fewer steps, or "use_karras_sigmas": false, "use_exponential_sigmas": false; this library '
             "draws them as they are",
         )
