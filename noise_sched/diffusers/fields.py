@@ -281,6 +281,8 @@ UNROUNDED = (  # take fractional steps of "linspace"
     "KDPM2AncestralDiscreteScheduler",
     "DPMSolverSDEScheduler",
 )
+# Cuts and does not round the timesteps of Karras sigmas on the cosine table.
+CUTS_COSINE = ("DPMSolverMultistepScheduler",)
 FLOORED = (  # put 2^-24 in the place of abar_T = 0
     "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler",
