@@ -4,19 +4,20 @@ r"""Inversion: from an image to the noise it would be drawn from. Sampling, run 
     x_T    = invert(denoise, solver, levels, x0)
     x0    ~= sample(key, denoise, solver, levels, x_T)       as well as the method's order allows
 
-Any deterministic solver goes along the path the other way; its steps in lambda are then negative. At clean data
-nothing is noise, and a solver that starts there would divide by it: the first step from there is the inverse of
-DDIM's last one. DDIM's step from level t to the cleaner level s is
+Any deterministic solver goes along the path the other way; its steps in lambda are then negative. At clean
+data nothing is noise, and a solver that starts there would divide by it: the first step from there is the
+inverse of DDIM's last one. DDIM's step from level t to the cleaner level s is
 
     (1)  x_s = (alpha_s / alpha_t) x_t + (sigma_s - alpha_s sigma_t / alpha_t) eps(x_t, t)
 
 and its inverse is the fixed point of the same equation, solved for x_t (Pan et al. 2023, arXiv 2309.04907):
 
-    (2)  x_t = (alpha_t / alpha_s) x_s + (sigma_t - alpha_t sigma_s / alpha_s) eps(x_t, t),   eps(x_s, t) first
+    (2)  x_t = (alpha_t / alpha_s) x_s + (sigma_t - alpha_t sigma_s / alpha_s) eps(x_t, t)
 
-One iteration is DDIM inversion (Song et al. 2021, arXiv 2010.02502, section 4.3; diffusers' DDIMInverseScheduler),
-of first order; more of them make the round trip exact. From zero SNR, where eps(x_t, t) = x_t / sigma_t, x_t follows
-from x0, which does not depend on it there: x_t = sigma_t (x_s - alpha_s x0) / sigma_s.
+beginning with eps(x_s, t). One iteration is DDIM inversion (Song et al. 2021, arXiv 2010.02502, section 4.3;
+diffusers' DDIMInverseScheduler), of first order; more of them make the round trip exact. To zero SNR, where
+eps(x_t, t) = x_t / sigma_t says nothing, x_t follows from the x0 predicted there, which does not depend on
+it: x_t = sigma_t (x_s - alpha_s x0) / sigma_s.
 """
 
 import jax
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import require
 from noise_sched.diffusion.process import Images, NoiseLevel
-from noise_sched.diffusion.solvers.base import Solver, State, combination, spread
+from noise_sched.diffusion.solvers.base import Solver, State, combination, select
 from noise_sched.diffusion.solvers.ddim import ddim
 
 
@@ -65,10 +66,10 @@ def invert(
     by_ddim = isinstance(solver, ddim)
 
     def upwards(state, path):
-        level, next_level = (
-            each.map(lambda f: jnp.broadcast_to(f, x.shape[:1])) for each in path
+        level, next_level = (each.map(lambda f: jnp.broadcast_to(f, x.shape[:1])) for each in path)
+        special = (
+            jnp.ones((), bool) if by_ddim else jnp.any((level.sigma == 0) | (next_level.alpha == 0))
         )
-        special = jnp.ones((), bool) if by_ddim else jnp.any((level.sigma == 0) | (next_level.alpha == 0))
         return jax.lax.cond(
             special,
             lambda: _ddim_upwards(denoise, state, level, next_level, iterations),
@@ -94,5 +95,5 @@ def _ddim_upwards(
         prediction, memory = denoise(x, next_level, state.memory)
         usual = combination((kept, slope), (state.x, prediction.eps))
         from_x0 = combination((share, -share * level.alpha), (state.x, prediction.x0))
-        x = jnp.where(spread(silent, x).astype(bool), from_x0, usual)
+        x = select(silent, from_x0, usual)
     return State(x, memory, state.history)

@@ -63,7 +63,7 @@ def sample(
     x_T: Images,
     *,
     memory: Memory = (),
-    noise: Float[Array, "steps batch *event"] | None = None,
+    noise: Float[Array, "steps ..."] | None = None,
     trajectory: bool = False,
     unroll: int = 1,
 ) -> Images | tuple[Images, Trajectory]:

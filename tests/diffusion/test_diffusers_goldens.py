@@ -6,7 +6,6 @@ float32 inside some of its steps: hence 2e-6; and where a zero-SNR run starts fr
 sigma = 4096, its own rounding error, 2e-5 in the frame alpha = 1 and 4e-6 of the third-order method.
 """
 
-import functools
 import pathlib
 
 import jax
@@ -15,15 +14,14 @@ import numpy as np
 import pytest
 from mixtures import mixture
 
-from noise_sched.diffusion import solvers
-from noise_sched.diffusion.parametrization import Prediction
+from noise_sched.diffusion import solvers, thresholding
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import sample
 
 GOLDENS = np.load(pathlib.Path(__file__).parent / "goldens" / "diffusers_solvers.npz")
 CASES = sorted({k.rsplit("/", 1)[0] for k in GOLDENS if k.startswith("c/")})
 
-# Recorded, but not methods of this library: PNDM, PLMS and DEIS (left out of the copy too).
+# PNDM, PLMS and DEIS are in test_diffusers_methods.py.
 SIGMA_SPACE = {  # method -> (solver, whether the state is in the frame alpha = 1)
     "euler": (solvers.euler(), True),
     "euler_karras": (solvers.euler(), True),
@@ -55,6 +53,13 @@ TABLE = {  # methods on a table of 1000 levels
 }
 
 
+# eps stays what it was where x0 is thresholded, as in the reference.
+THRESHOLDS = {
+    "ddim_clip1": thresholding.static(keep_eps=True),
+    "ddim_dynthresh995_max2": thresholding.dynamic(0.995, 1.0, 2.0, keep_eps=True),
+}
+
+
 @pytest.fixture(autouse=True)
 def _float64():
     with jax.enable_x64(True):
@@ -66,23 +71,12 @@ def golden(name):
 
 
 def exact(threshold=None):
-    """The mixture's denoiser; eps stays what it was where x0 is thresholded, as in the reference."""
+    """The mixture's denoiser."""
     denoise = mixture(golden("gmm/mu"), golden("gmm/sd"), golden("gmm/w"))
-
-    def thresholded(x, level, memory):
-        prediction, memory = denoise(x, level, memory)
-        return Prediction(threshold(prediction.x0), prediction.eps), memory
-
-    return denoise if threshold is None else thresholded
+    return denoise if threshold is None else threshold(denoise)
 
 
-def dynamic(x0):
-    largest = jnp.quantile(jnp.abs(x0).reshape(len(x0), -1), 0.995, axis=1)
-    bound = jnp.clip(largest, 1, 2).reshape(-1, 1, 1, 1)
-    return jnp.clip(x0, -bound, bound) / bound
-
-
-@functools.partial(jax.jit, static_argnames="threshold")
+@jax.jit
 def run(solver, levels, x_T, noise, threshold=None):
     return sample(
         jax.random.key(0), exact(threshold), solver, levels, x_T, noise=noise, trajectory=True
@@ -145,14 +139,14 @@ def test_solvers_on_a_table(case):
     index = GOLDENS[f"{case}/timesteps"].astype(int)
     levels = table_level(case, np.append(index, -1))
     solver, noise = TABLE[method(case)], golden("gmm/noise")
-    threshold = {"ddim_clip1": _clip, "ddim_dynthresh995_max2": dynamic}.get(method(case))
+    if method(case) == "ddpm_fixed_large":
+        # From every last level but number 0 the reference adds noise to the images, too.
+        solver = solvers.ddpm("large", last_noise=bool(index[-1] > 0))
+    threshold = THRESHOLDS.get(method(case))
     x0, kept = run(solver, levels, golden("gmm/z0"), noise, threshold)
     assert jnp.isfinite(x0).all()
     expected = GOLDENS[f"{case}/x_final"]
-    if method(case) == "ddpm_fixed_large" and index[-1] > 0:
-        # The reference adds a last noise to these images; `sample` returns the x0 without it.
-        close(kept.x[-1], expected, 2e-6)
-    elif method(case).startswith("ddpm"):
+    if method(case).startswith("ddpm"):
         close(x0, expected, 2e-6)
     elif "linspace" in case:
         # The reference takes t - 1000 // 10 for the previous level and not its own list's next one.
@@ -182,7 +176,3 @@ def check_steps(case, solver, index, next_index):
         )
         state, _ = solver.step(exact(), solvers.State(trajectory[i]), level, next_level, noise[i])
         close(state.x, trajectory[i + 1], 2e-6)
-
-
-def _clip(x0):
-    return jnp.clip(x0, -1, 1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
@@ -102,6 +102,11 @@ def check_share(name: str, value: Leaf, meaning: str) -> None:
 def spread(coefficient: Float[Array, "batch"], x: Images) -> Float[Array, "batch *ones"]:
     """A [batch] coefficient, ready to multiply x [batch, ...] in x's dtype."""
     return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - 1)).astype(x.dtype)
+
+
+def select(condition: Bool[Array, "batch"], one: Images, other: Images) -> Images:
+    """`one` for the examples that meet a condition, `other` for the rest."""
+    return jnp.where(condition.reshape(condition.shape + (1,) * (one.ndim - 1)), one, other)
 
 
 def combination(coefficients: Sequence[Float[Array, "batch"]], images: Sequence[Images]) -> Images:

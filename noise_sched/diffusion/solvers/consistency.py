@@ -1,34 +1,35 @@
 r"""Sampling with distilled networks, whose x0 is good from every level: consistency models, LCM and TCD.
 
-From level t to level s, with the prediction x0, eps at t, rho = sigma / alpha and m a level between s and clean
-data,
+From level t to level s, with the prediction x0, eps at t, rho = sigma / alpha and m a level between s and
+clean data,
 
     (1)  x_s = alpha_s x0 + alpha_s rho_m eps + alpha_s sqrt(rho_s^2 - rho_m^2) z
 
-is DDIM's step to m and fresh noise from there to s. `lcm` goes all the way, m = clean data (Luo et al. 2023,
-arXiv 2310.04378, Algorithm 3; multistep consistency sampling, Song et al. 2023, arXiv 2303.01469, Algorithm 1).
-`tcd` takes m at (1 - gamma) u_s in a clock u, published in the schedule's t ("strategic stochastic sampling",
-Zheng et al. 2024, arXiv 2402.19159, Algorithm 4). A latent consistency model's network does not keep to x0 = x at
-clean data by itself; what it is distilled to say is
+is DDIM's step to m and fresh noise from there to s. `lcm` goes all the way, m = clean data (Luo et al.
+2023, arXiv 2310.04378; multistep consistency sampling, Song et al. 2023, arXiv 2303.01469,
+Algorithm 1). `tcd` takes the level of a table whose number, from 0, is that of s times 1 - gamma, rounded
+down ("strategic stochastic sampling", Zheng et al. 2024, arXiv 2402.19159). A latent
+consistency model's network does not keep to x0 = x at clean data by itself; what it is distilled to say is
 
     (2)  f = c_skip x_t + c_out x0,     c_skip = s_d^2 / (k^2 + s_d^2),     c_out = k / sqrt(k^2 + s_d^2)
 
-with k = scale times the level's number (2310.04378, appendix). It matters at the first few levels only.
+with k = scale times the level's number (diffusers' LCMScheduler). It matters at the first few levels only.
 """
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 
-from noise_sched.diffusion.clocks import Clock, by_schedule
-from noise_sched.diffusion.conditioning import Conditioning
+from noise_sched.diffusion import schedules
+from noise_sched.diffusion.conditioning import Conditioning, index
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
+from noise_sched.diffusion.schedules.tables import num_levels
 from noise_sched.diffusion.solvers.base import State, check_share, combination, spread
-from noise_sched.diffusion.solvers.ode import direction_of
 
 
 @register_pytree
@@ -95,14 +96,21 @@ class tcd:
 
     Attributes:
       gamma: 0 is `ddim()`, 1 is `lcm()`; published 0.3 for few steps.
-      clock: what gamma is a share of, one of `noise_sched.diffusion.clocks`.
+      schedule: the table that the network was trained with; its levels are what gamma is a share of.
     """
 
     gamma: Leaf = 0.3
-    clock: Clock = by_schedule()
+    schedule: Any = dataclasses.field(
+        default=schedules.scaled_linear(), metadata={"kind": "schedule"}
+    )
 
     def __post_init__(self):
         check_share("tcd(gamma)", self.gamma, "0 is deterministic, 1 is lcm()")
+        require(
+            num_levels(self.schedule) > 0,
+            f"tcd(schedule) must be a table of levels, such as scaled_linear(), got {self.schedule!r}; "
+            "'discrete(...)' makes one of any schedule.",
+        )
 
     @property
     def stochastic(self) -> bool:
@@ -127,10 +135,12 @@ class tcd:
             images = (prediction.x0, prediction.eps)
             x = combination((next_level.alpha, next_level.sigma), images)
             return State(x, memory, state.history), prediction
-        time = self.clock.time(*direction_of(next_level))
-        cos, sin = self.clock.direction((1.0 - jnp.asarray(self.gamma, time.dtype)) * time)
-        # rho_m <= rho_s in exact numbers; a clock that is inverted numerically may round it up.
-        kept = jnp.minimum(next_level.alpha * sin / cos, next_level.sigma)
+        number = index(self.schedule)(next_level)
+        cleaner = jnp.floor((1.0 - jnp.asarray(self.gamma, number.dtype)) * number)
+        ratio = jnp.exp(-0.5 * self.schedule.level(cleaner.astype(int) + 1)).astype(number.dtype)
+        kept = jnp.minimum(next_level.alpha * ratio, next_level.sigma)
+        kept = jnp.where(cleaner == number, next_level.sigma, kept)
         x = combination((next_level.alpha, kept), (prediction.x0, prediction.eps))
-        fresh = jnp.sqrt(jnp.square(next_level.sigma) - jnp.square(kept))
+        # Not a difference of squares: fused into one operation it may come out below 0.
+        fresh = jnp.sqrt((next_level.sigma - kept) * (next_level.sigma + kept))
         return State(x + spread(fresh, x) * noise, memory, state.history), prediction

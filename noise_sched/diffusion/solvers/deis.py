@@ -1,8 +1,8 @@
 r"""DEIS (Zhang & Chen 2023, arXiv 2204.13902), exponential Adams-Bashforth in log rho, orders 1 to 3.
 
 With rho = sigma / alpha the probability flow is d(x / alpha) / d rho = eps. DEIS takes eps as the polynomial
-through this and the earlier predictions (the paper's equation 15); its best variant has it in ln rho =
--lambda. From level t to level s, h the step in lambda:
+through this and the earlier predictions; the variant that the paper calls rhoAB with ln rho = -lambda for its
+variable is the one here. From level t to level s, h the step in lambda:
 
     (1)  x_s = alpha_s x0 + sigma_s [eps_0 + sum_i w_i (eps_i - eps_0) / r_i]
     (2)  sum_i w_i r_i^(k-1) = k! psi_k(-h) = -int_0^1 h exp(h (1 - s)) s^k ds
@@ -36,7 +36,7 @@ from noise_sched.diffusion.solvers.multistep import (
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class deis:
-    """DEIS, equation (1): the paper's "rhoAB" in ln rho; one network evaluation per step.
+    """DEIS, equation (1); one network evaluation per step.
 
     Attributes:
       order: 1 (DDIM), 2 or 3.

@@ -1,7 +1,7 @@
 r"""DPM-Solver-2 in sigma / alpha, and its ancestral form, as k-diffusion made them known ("KDPM2").
 
 The midpoint method with the geometric mean of the noise levels as its middle (Lu et al. 2022, arXiv
-2206.00927, Algorithm 1 with r = 1 / 2, which is half-way in lambda; Karras et al. 2022, arXiv 2206.00364).
+2206.00927, with r = 1 / 2, which is half-way in lambda; Karras et al. 2022, arXiv 2206.00364).
 With rho = sigma / alpha, from level t to level s and down <= rho_s,
 
     (1)  down^2 = rho_s^2 (1 - eta^2 (1 - rho_s^2 / rho_t^2)),     up^2 = rho_s^2 - down^2
@@ -21,7 +21,14 @@ from noise_sched.diffusion.numbers import Leaf, is_plain
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, check_share, combination, snr_ratio, spread
+from noise_sched.diffusion.solvers.base import (
+    State,
+    check_share,
+    combination,
+    select,
+    snr_ratio,
+    spread,
+)
 from noise_sched.diffusion.solvers.multistep import ddim_with
 from noise_sched.diffusion.solvers.ode import level_towards
 
@@ -77,7 +84,7 @@ class dpm2:
             slope = down.sigma - next_level.alpha * level.ratio
             x = ddim_with(prediction, down, [slope], [second.eps])
             plain, _ = first_order()
-            return jnp.where(has_middle.reshape(spread(slope, x).shape), x, plain), next_memory
+            return select(has_middle, x, plain), next_memory
 
         x, memory = jax.lax.cond(jnp.any(has_middle), second_order, first_order)
         if self.stochastic:

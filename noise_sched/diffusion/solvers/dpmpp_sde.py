@@ -8,7 +8,7 @@ With rho = sigma / alpha, lambda = -ln rho, a stage m at lambda_t + stage h and,
          D = D_t + (D_m - D_t) / (2 stage)
 
 D_t and D_m the x0 predicted at t and m (Lu et al. 2022, arXiv 2211.01095; for eta = 1 (1) is its exact SDE).
-z_m and z_s are one Brownian path's increments in rho over [m, t] and [s, t], each over the root of its length:
+z_m and z_s are one Brownian path's increments in rho over [m, t] and [s, t], over the roots of their lengths:
 
     (4)  z_m = z_1,   z_s = c z_1 + sqrt(1 - c^2) z_2,   c^2 = (rho_t - rho_m) / (rho_t - rho_s)
 
@@ -20,6 +20,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
@@ -30,6 +31,7 @@ from noise_sched.diffusion.solvers.base import (
     State,
     check_share,
     combination,
+    select,
     signal_ratio,
     spread,
 )
@@ -77,7 +79,7 @@ class dpmpp_sde:
         state: State,
         level: NoiseLevel,
         next_level: NoiseLevel,
-        noise: Images,
+        noise: Float[Array, "..."],
     ) -> tuple[State, Prediction]:
         """One step, two network evaluations; one from zero SNR and to clean data."""
         prediction, memory = denoise(state.x, level, state.memory)
@@ -99,7 +101,7 @@ class dpmpp_sde:
             z = combination((jnp.sqrt(common), jnp.sqrt(1.0 - common)), (first, second))
             x = self._step_to(next_level, level, state.x, x0, z)
             plain, _ = one_stage()
-            return jnp.where(has_stage.reshape(spread(ratio, x).shape), x, plain), next_memory
+            return select(has_stage, x, plain), next_memory
 
         x, memory = jax.lax.cond(jnp.any(has_stage), two_stages, one_stage)
         return State(x, memory, state.history), prediction

@@ -1,16 +1,17 @@
-r"""Singlestep DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095, section 3; 2206.00927, Algorithms 1 and 2).
+r"""Singlestep DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095 and 2206.00927).
 
 A group of 1, 2 or 3 steps of the path is one Runge-Kutta step of that order: the levels on the way are its
 stages, and each of its steps starts again from the group's first state. So it costs one network evaluation
 per level, and its images are those of Runge-Kutta steps three levels long. With the group's first level b,
 h = lambda_s - lambda_b, q = exp(-h), D_0 the x0 predicted at b and psi from `exponential`, H = (1 + eta) h:
 
-    (1)  x_s = (sigma_s / sigma_b) q^eta x_b + alpha_s [(1 - q^(1 + eta)) D_0 + ...] + sigma_s sqrt(1 - q^(2 eta)) z
-    (2)  second step:  ... = (D - D_0) / r psi_0(H) / 2 ("midpoint") or psi_1(H) ("heun")
-    (3)  third step:   ... = (D - D_0) / r psi_1(H) ("midpoint"), or both slopes with psi_1(H), psi_2(H) ("heun")
+    (1)  x_s = (sigma_s / sigma_b) q^eta x_b + alpha_s [(1 - q^(1 + eta)) D_0 + w (D - D_0) / r]
+             + sigma_s sqrt(1 - q^(2 eta)) z
+    (2)  first step of a group: w = 0;    second: w = psi_0(H) / 2 ("midpoint") or psi_1(H) ("heun")
+    (3)  third: w = psi_1(H) ("midpoint"), or the parabola through all three predictions ("heun", `multistep`)
 
-with D the latest x0, predicted at r h behind b. "heun" at order 3 is the parabola through all three. z is
-drawn afresh for every step, also those that start from one state.
+with D the latest x0, predicted r h behind b. z is drawn afresh for every step, also for those that start from
+the same state.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from noise_sched.diffusion.solvers.base import (
     State,
     check_share,
     combination,
+    select,
     signal_ratio,
     spread,
 )
@@ -137,8 +139,9 @@ class dpmpp_single:
         """The group with this step's prediction: a new one, where the step begins one."""
         group: Group = state.history
         # From zero SNR and to clean data steps are infinitely long in lambda: groups of their own.
-        begins = (group.orders[group.index] == 1) | (group.level.alpha == 0) | (next_level.sigma == 0)
-        wide = spread(begins, state.x).astype(bool)
+        begins = (
+            (group.orders[group.index] == 1) | (group.level.alpha == 0) | (next_level.sigma == 0)
+        )
         level = level.map(lambda field: field)  # all of shape [batch]
         first = NoiseLevel(
             *(
@@ -148,14 +151,14 @@ class dpmpp_single:
         )
         away = -jnp.log(signal_ratio(first, level))
         count = jnp.where(begins, 1, group.count + 1)
-        joined, logs = [jnp.where(wide, x0, group.x0[0])], [jnp.zeros_like(away)]
+        joined, logs = [select(begins, x0, group.x0[0])], [jnp.zeros_like(away)]
         for k in range(1, self.order):
             here = count == k + 1
-            joined.append(jnp.where(spread(here, x0).astype(bool), x0, group.x0[k]))
+            joined.append(select(here, x0, group.x0[k]))
             logs.append(jnp.where(here, away, group.logs[k]))
         return dataclasses.replace(
             group,
-            x=jnp.where(wide, state.x, group.x),
+            x=select(begins, state.x, group.x),
             level=first,
             x0=tuple(joined),
             logs=tuple(logs),
@@ -190,8 +193,7 @@ def _fields(level: NoiseLevel) -> tuple[Leaf, Leaf, Leaf]:
 def group_orders(order: int, steps: int, lower_order_final: bool) -> np.ndarray:
     """The orders 1, ..., `order`, 1, ..., `order`, ... of a run's steps, [steps].
 
-    With `lower_order_final` the last step is alone, and of first order (Lu et al. 2022, arXiv 2206.00927,
-    appendix D.3, "singlestep_fixed").
+    With `lower_order_final` the last step is alone, and of first order (Lu et al. 2022, arXiv 2206.00927).
 
     Raises:
       ValueError: without it, where the groups do not come out even.

@@ -23,7 +23,7 @@ from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, spread
+from noise_sched.diffusion.solvers.base import State, select, spread
 from noise_sched.diffusion.solvers.ode import OdeSolver
 
 
@@ -79,7 +79,7 @@ class heun(OdeSolver):
             second_slope = self.line(middle, next_level, size, regular).slope(halfway, second)
             share = spread(jnp.broadcast_to(0.5 / stage, size.shape), x)
             better = first + share * (second_slope - slope)
-            return jnp.where(corrects.reshape(spread(size, x).shape), better, first), next_memory
+            return select(corrects, better, first), next_memory
 
         x, memory = jax.lax.cond(jnp.any(corrects), corrected, predicted)
         return State(x, memory, state.history), prediction

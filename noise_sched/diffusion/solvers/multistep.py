@@ -96,7 +96,8 @@ def extrapolation(order: Leaf, nodes: Sequence[Leaf], moments: Sequence[Leaf]) -
 
     Args:
       order: at most one more than there are nodes; the nodes beyond it have weight 0.
-      nodes, moments: the r_i, and M_1, M_2, ...
+      nodes: the r_i.
+      moments: M_1, M_2, ...
     """
     totals = [jnp.zeros_like(node) for node in nodes]
     for p in range(2, len(nodes) + 2):
@@ -111,6 +112,4 @@ def ddim_with(
 ) -> Images:
     """DDIM's step with another slope: alpha x0 + sigma eps_0 + sum_i w_i (eps_i - eps_0)."""
     own = next_level.sigma - sum(weights, start=jnp.zeros_like(next_level.sigma))
-    return combination(
-        (next_level.alpha, own, *weights), (prediction.x0, prediction.eps, *eps)
-    )
+    return combination((next_level.alpha, own, *weights), (prediction.x0, prediction.eps, *eps))

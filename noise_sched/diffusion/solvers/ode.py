@@ -10,7 +10,8 @@ frame in which x is measured,
 
     (2)  "ve":  (alpha, sigma) = (1, tan phi)           alpha' = 0             sigma' = phi' / cos^2 phi
     (3)  "vp":  (alpha, sigma) = (cos phi, sin phi)     alpha' = -sin phi phi'   sigma' = cos phi phi'
-         "flow": (alpha, sigma) = (cos phi, sin phi) / S   alpha' = -phi' / S^2   sigma' = phi' / S^2,  S = cos phi + sin phi
+         "flow":  (alpha, sigma) = (cos phi, sin phi) / (cos phi + sin phi)      alpha' = -sigma'
+                  sigma' = phi' / (cos phi + sin phi)^2
 
 The state is taken into that frame and back; the denoiser always sees it in the path's frame, which is
 the one the network was trained in. Between the path's levels, where a solver looks too, that frame is

@@ -1,26 +1,27 @@
 r"""Pseudo numerical methods (PNDM, Liu et al. 2022, arXiv 2202.09778): PLMS, its starts, and iPNDM.
 
-DDIM's step with a better eps' in the place of eps (the paper's "transfer part", equation 11):
+DDIM's step with a better eps' in the place of eps (the paper's "transfer part"):
 
     (1)  x_s = phi(x_t, eps') = (alpha_s / alpha_t) x_t + (sigma_s - alpha_s sigma_t / alpha_t) eps'
 
 eps' is that of classical multistep methods with equal steps, whatever the levels are, from the latest
-predictions eps_0, eps_1, ... (equation 12 and its lower orders):
+predictions eps_0, eps_1, ...:
 
     (2)  eps' = [55 eps_0 - 59 eps_1 + 37 eps_2 - 9 eps_3] / 24
                 [23 eps_0 - 16 eps_1 + 5 eps_2] / 12,    [3 eps_0 - eps_1] / 2,    eps_0
 
 Fewer are known at first. "heun" begins with one step of eps' = (eps_0 + eps(phi(x_t, eps_0), s)) / 2 and
 then lets the order grow, which is what Stable Diffusion's PLMS does (diffusers: skip_prk_steps); "euler" lets
-it grow from 1: iPNDM (Zhang & Chen 2023, arXiv 2204.13902, appendix H.2). "runge_kutta" is the paper's own: three
-pseudo Runge-Kutta steps through the level m in the middle of the step in `clock`, four evaluations each,
+it grow from 1: iPNDM (Zhang & Chen 2023, arXiv 2204.13902). "runge_kutta" is the paper's own: three pseudo
+Runge-Kutta steps through the level m in the middle of the step in `clock`, four evaluations each,
 
     (3)  eps' = [eps_0 + 2 eps_a + 2 eps_b + eps_c] / 6,      eps_a = eps(phi(x_t, eps_0), m),
          eps_b = eps(phi(x_t, eps_a), m),                     eps_c = eps(phi(x_t, eps_b), s)
 
 In (1) x_t = alpha_t x0 + sigma_t eps_0, so that with eps' = eps_0 + d it is DDIM's step and
-alpha_s (rho_s - rho_t) d, rho = sigma / alpha. From zero SNR, rho_t = inf, only d = 0 gives a finite state: that
-step is DDIM's, its eps joins the history. The step to clean data has the full order, and lands beside x0.
+alpha_s (rho_s - rho_t) d, rho = sigma / alpha. From zero SNR, rho_t = inf, only d = 0 gives a finite state:
+that step is DDIM's, its eps joins the history. The step to clean data has the full order, and lands beside
+x0. Unequal steps that are taken for equal ones leave the whole at second order.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ from noise_sched.diffusion.numbers import Leaf, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, combination, landing, spread
+from noise_sched.diffusion.solvers.base import State, combination, landing, select
 from noise_sched.diffusion.solvers.multistep import ddim_with
 from noise_sched.diffusion.solvers.ode import direction_of, level_towards
 
@@ -66,7 +67,7 @@ class Latest:
 @register_pytree
 @dataclasses.dataclass(frozen=True)
 class pndm:
-    """PNDM, equations (1) to (3). Second order at least: its steps are taken for equal ones.
+    """PNDM, equations (1) to (3); one network evaluation per step, two or four while it starts.
 
     Attributes:
       order: of the multistep part, 1 to 4; published 4.
@@ -123,7 +124,7 @@ class pndm:
 
             def started():
                 better, next_memory = method(transfer, memory)
-                return jnp.where(starts.reshape(spread(size, x).shape), better, x), next_memory
+                return select(starts, better, x), next_memory
 
             x, memory = jax.lax.cond(jnp.any(starts), started, lambda: (x, memory))
         latest = Latest((prediction.eps, *latest.eps[:-1]), jnp.minimum(latest.count + 1, 3))
@@ -131,7 +132,9 @@ class pndm:
 
     def _heun(self, transfer: "Transfer", memory: Memory) -> tuple[Images, Memory]:
         first = transfer.prediction.eps
-        second, memory = transfer.eps(transfer(first, transfer.next_level), transfer.next_level, memory)
+        second, memory = transfer.eps(
+            transfer(first, transfer.next_level), transfer.next_level, memory
+        )
         return transfer(0.5 * (first + second), transfer.next_level), memory
 
     def _runge_kutta(self, transfer: "Transfer", memory: Memory) -> tuple[Images, Memory]:
