@@ -29,7 +29,13 @@ from noise_sched.diffusers.reader import DiffusersConfigError as DiffusersConfig
 from noise_sched.diffusers.reader import FieldReport as FieldReport
 from noise_sched.diffusers.reader import Loaded as Loaded
 from noise_sched.diffusers.reader import Reader
-from noise_sched.diffusers.sigmas import load_cosine_dpm, load_edm, load_karras_ve
+from noise_sched.diffusers.sigmas import (
+    load_cosine_dpm,
+    load_edm,
+    load_karras_ve,
+    load_score_ve,
+    load_score_vp,
+)
 from noise_sched.diffusers.tables import load_ipndm, load_table, load_unclip, load_wuerstchen
 from noise_sched.diffusion.audit import Sampling, Training
 
@@ -40,6 +46,8 @@ _LOADERS: dict[str, Callable[[Reader, int], tuple[Training, Sampling]]] = {
     "EDMDPMSolverMultistepScheduler": load_edm,
     "CosineDPMSolverMultistepScheduler": load_cosine_dpm,
     "KarrasVeScheduler": load_karras_ve,
+    "ScoreSdeVeScheduler": load_score_ve,
+    "ScoreSdeVpScheduler": load_score_vp,
     "FlowMatchEulerDiscreteScheduler": load_flow,
     "FlowMatchHeunDiscreteScheduler": load_flow,
     "FlowMatchLCMScheduler": load_flow,

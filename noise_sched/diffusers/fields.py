@@ -206,6 +206,17 @@ FIELDS: dict[str, dict[str, Any]] = {
     "KarrasVeScheduler": dict(
         sigma_min=0.02, sigma_max=100.0, s_noise=1.007, s_churn=80.0, s_min=0.05, s_max=50.0
     ),
+    "ScoreSdeVeScheduler": dict(
+        num_train_timesteps=2000,
+        snr=0.15,
+        sigma_min=0.01,
+        sigma_max=1348.0,
+        sampling_eps=1e-5,
+        correct_steps=1,
+    ),
+    "ScoreSdeVpScheduler": dict(
+        num_train_timesteps=2000, beta_min=0.1, beta_max=20, sampling_eps=1e-3
+    ),
     "FlowMatchEulerDiscreteScheduler": {**_FLOW, "stochastic_sampling": False},
     "FlowMatchLCMScheduler": {**_FLOW, "scale_factors": None, "upscale_mode": "bicubic"},
     "FlowMatchHeunDiscreteScheduler": {"num_train_timesteps": 1000, "shift": 1.0},

@@ -31,6 +31,12 @@ OTHER_METHODS: dict[str, tuple[str, str]] = {
         "CosineDPMSolverMultistepScheduler has the same levels, for the network that it was distilled "
         "from",
     ),
+    "SASolverScheduler": (
+        "it is a stochastic Adams method whose noise comes and goes along the run (tau_func, a function that "
+        "no file can hold)",
+        "DPMSolverMultistepScheduler with algorithm_type 'sde-dpmsolver++' is stochastic throughout, "
+        "UniPCMultistepScheduler a predictor and corrector without noise, on the same levels",
+    ),
     "RePaintScheduler": (
         "it paints into a picture, and steps back up to harmonize the two parts",
         "DDPMScheduler with the same betas draws whole pictures",
@@ -72,6 +78,7 @@ def refusal(name: str, known: Iterable[str]) -> str:
         return f"cannot read the class {name!r}: {what}." + (
             f" Nearest: {instead}." if instead else ""
         )
+    # A near name is a slip of the pen only where it is near indeed: DDIMSheduler.
     near = difflib.get_close_matches(name, [*known, *OTHER_METHODS], n=1, cutoff=0.85)
     hint = f"Did you mean {near[0]!r}? " if near else "It is no scheduler of diffusers 0.42. "
     return f"cannot read the class {name!r}. {hint}Known: {', '.join(known)}."

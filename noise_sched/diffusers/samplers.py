@@ -139,13 +139,8 @@ def _lcm(reader: Reader, base: Any) -> Any:
 
 def _tcd(reader: Reader, base: Any) -> Any:
     reader.get("timestep_scaling")  # not used by the class either
-    reader.say_of(
-        "eta",
-        "assumed",
-        "an argument of step(), whose default 0.3 is taken; it rounds the level in between down to a "
-        "whole one.",
-    )
-    return solvers.tcd(0.3, clocks.by_schedule(base))
+    reader.say_of("eta", "assumed", "an argument of step(), whose default 0.3 is taken.")
+    return solvers.tcd(0.3, base)
 
 
 _SOLVERS: dict[str, Callable[[Reader, Any], Any]] = {

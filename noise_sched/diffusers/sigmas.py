@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from noise_sched.diffusers.paths import given_range
-from noise_sched.diffusers.reader import Reader
+from noise_sched.diffusers.reader import DiffusersConfigError, Reader
 from noise_sched.diffusers.samplers import midpoint_or_heun, solver_of, threshold_of
 from noise_sched.diffusion import (
     conditioning,
@@ -98,6 +98,60 @@ def load_karras_ve(reader: Reader, steps: int) -> tuple[Training, Sampling]:
         s_noise=reader.number("s_noise"),
     )
     return training, Sampling(schedules.geometric(low, high), grids.edm(), steps, solver)
+
+
+def load_score_ve(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+    """ScoreSdeVeScheduler: the reverse VE process of Song et al. 2021 (arXiv 2011.13456)."""
+    low, high = given_range(reader, 0.01, 1348.0)
+    reader.read |= {"num_train_timesteps", "sampling_eps"}  # what set_timesteps makes is the same
+    if reader.whole("correct_steps"):
+        reader.say(
+            "correct_steps",
+            "inexpressible",
+            "no solver here has Langevin steps; the predictor alone.",
+        )
+        reader.number("snr")
+    schedule = schedules.geometric(low, high)
+    told = conditioning.log_sigma(1.0)
+    training = _score_training(reader, schedule, process.ve(), parametrization.score(), told)
+    return training, Sampling(schedule, grids.edm(), steps, solvers.ddpm("large"))
+
+
+def load_score_vp(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+    """ScoreSdeVpScheduler: the reverse VP process of Song et al. 2021 (arXiv 2011.13456)."""
+    low, high, last = (reader.number(f) for f in ("beta_min", "beta_max", "sampling_eps"))
+    if not low < high:
+        raise DiffusersConfigError(f"beta_min={low:g} must be below beta_max={high:g}.")
+    if last >= 1:
+        raise DiffusersConfigError(f"sampling_eps must lie in (0, 1), got {last:g}.")
+    schedule = schedules.vp_diffusion(high - low, low)
+    reader.say_of(
+        "solver",
+        "approximate",
+        "it takes Euler-Maruyama steps of the reverse process; ddpm('large'), whose steps have the exact "
+        "mean and variance, stands in: the same at many steps.",
+    )
+    trained = schedules.crop(schedule, 1e-5, 1.0)
+    told = conditioning.vp_time(high - low, low, reader.whole("num_train_timesteps") - 1.0)
+    training = _score_training(reader, trained, process.vp(), parametrization.eps(), told)
+    return training, Sampling(schedule, grids.edm(last), steps, solvers.ddpm("large"))
+
+
+def _score_training(reader: Reader, schedule: Any, frame: Any, own: Any, told: Any) -> Training:
+    reader.say_of(
+        "training",
+        "assumed",
+        "the file does not say which t were trained: the process's, all evenly.",
+    )
+    return Training(
+        schedule=schedule,
+        process=frame,
+        parametrization=own,
+        input_scale=input_scale.none(),
+        conditioning=told,
+        space=own,
+        weight=weighting.uniform(),
+    )
 
 
 def told_sigma(reader: Reader, training: Training) -> Training:
