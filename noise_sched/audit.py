@@ -6,7 +6,8 @@ r"""Audits a training and sampling set-up for known flaws: `python -m noise_sche
 
 A table is printed. `--out` keeps report.json and report.png (gamma, logSNR, what training draws, where
 the steps fall); `--strict` exits with 1 where anything is more than a note; `--write_diffusers` keeps the
-set-up as a scheduler_config.json. What is looked for stands in `noise_sched/diffusion/audit.py`.
+set-up as a scheduler_config.json. What is looked for stands in `noise_sched/diffusion/rules/`, and what
+only a config knows in `noise_sched/compatibility.py`: the list by which training refuses a config.
 """
 
 import dataclasses
@@ -20,37 +21,24 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from noise_sched import audit_picture, command_line, diffusers_config, diffusers_writing
+from noise_sched.compatibility import CONFIG_RULES, Choices
 from noise_sched.diffusers_config import FieldReport, Loaded
 from noise_sched.diffusion import specs
-from noise_sched.diffusion.audit import (
-    PIXELS,
-    Report,
-    Sampling,
-    Training,
-    audit,
-    lin_table,
-)
-from noise_sched.experiment import Experiment, from_config
+from noise_sched.diffusion.audit import PIXELS, Report, audit, lin_table
+from noise_sched.diffusion.rules import find, worst_first
+from noise_sched.experiment import choices_of
 
 
-def set_up(experiment: Experiment) -> tuple[Training, Sampling]:
-    """The training and the sampling set-up of an experiment."""
-    objective, config = experiment.objective, experiment.config.sample
-    made = objective.preconditioner
-    training = Training(
-        schedule=objective.schedule,
-        process=objective.process,
-        parametrization=made.parametrization,
-        input_scale=made.input_scale,
-        conditioning=made.conditioning,
-        space=objective.space,
-        weight=objective.weight,
-        offset_noise=objective.offset_noise,
-    )
-    kinds = ("schedule", "grid", "solver", "guidance", "threshold")
-    names = {"sigma_data": experiment.config.sigma_data}
-    chosen = {kind: specs.build(config[kind], kind, names) for kind in kinds}
-    return training, Sampling(steps=config.steps, **chosen)
+def of_config(choices: Choices, pixels: int | None = None) -> Report:
+    """The report on a config, with what only a config knows; also on one that `from_config` refuses.
+
+    Args:
+      choices: what the config chooses, from `experiment.choices_of`.
+      pixels: of one channel; the config's by default.
+    """
+    report = audit(choices.training, choices.sampling, pixels or choices.config.data.image_size**2)
+    of_config_alone = find(CONFIG_RULES, choices)
+    return dataclasses.replace(report, findings=worst_first(report.findings + of_config_alone))
 
 
 def of_diffusers(path: str, steps: int, guidance: str) -> Loaded:
@@ -96,7 +84,7 @@ def as_text(report: Report, fields: tuple[FieldReport, ...] = ()) -> str:
         lines += [
             f"  {finding.severity.upper()} {finding.name} ({finding.source})",
             f"    {finding.what}",
-            f"    Mend: {finding.mend}",
+            f"    Fix: {finding.mend}",
         ]
     return "\n".join(lines)
 
@@ -174,10 +162,9 @@ def main() -> None:
                 if flags.FLAGS[flag].present:
                     raise ValueError(f"--{flag} is for --diffusers; use --config.sample.{flag}=...")
             holder: Any = flags.FLAGS["config"]
-            experiment = from_config(command_line.config_file(holder))
-            training, sampling = set_up(experiment)
-            height, width, _ = experiment.image_shape
-            report = audit(training, sampling, options.pixels or height * width)
+            choices = choices_of(command_line.config_file(holder))
+            training, sampling = choices.training, choices.sampling
+            report = of_config(choices, options.pixels)
         print(f"{name}\n\n{as_text(report, fields)}")
         if options.write_diffusers:
             written = diffusers_writing.write(training, sampling)

@@ -1,18 +1,22 @@
-"""Checks across choices: mixes that cannot work are refused when the config is read.
+"""What cannot work is refused when a config is read: by the rules of the mathematics and by its own.
 
-Each check names both choices and the mend. What can be drawn in training and what sampling starts from
-is found by evaluating the schedules, so that a new choice is covered by its own `supports_zero_snr`.
+A rule of what only a config knows (classes, memory, augmentation, averages) stands here; the others are
+`diffusion.rules`. They are one list: `python -m noise_sched.audit` prints all that it finds, and `check`
+refuses what of it is an error, in the same words.
 """
+
+import dataclasses
+import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from noise_sched.data import augment
-from noise_sched.diffusion.guidance import Guidance
-from noise_sched.diffusion.loss import Objective
-from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.diffusion import rules
+from noise_sched.diffusion.guidance import none
+from noise_sched.diffusion.rules import Facts, Rule, Sampling, Training, Words, rule
 from noise_sched.training import power_ema
 
 
@@ -20,187 +24,278 @@ class ConfigError(ValueError):
     """A config that cannot work; the message names the key, what it is and what would do."""
 
 
-def check(
-    config: ConfigDict,
-    objective: Objective,
-    network: nn.Module,
-    levels: NoiseLevel,
-    guidance: Guidance,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What a config chooses, built but not judged.
+
+    Attributes:
+      config: what it was built from.
+      network: the flax module.
+      training: how it is trained.
+      sampling: how it is sampled.
+    """
+
+    config: ConfigDict
+    network: nn.Module
+    training: Training
+    sampling: Sampling
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What the rules of the mathematics ask about."""
+        return Facts(self.training, self.sampling, self.config.data.image_size**2)
+
+
+def check(choices: Choices) -> None:
     """Refuses what cannot work.
 
     Raises:
-      ConfigError: naming the choices that do not fit and what to do.
+      ConfigError: one line for each rule of severity "error" that finds something.
     """
-    drawn, rate = objective.level_at(_last_time())
-    where = {
-        f"config.schedule={config.schedule!r} trains": drawn,
-        f"config.sample.schedule={config.sample.schedule!r} starts": levels.map(lambda f: f[:1]),
+    errors = rules.find(rules.errors(rules.RULES), choices.facts)
+    errors += rules.find(rules.errors(CONFIG_RULES), choices)
+    if errors:
+        raise ConfigError("\n".join(map(str, errors)))
+
+
+def check_guide(own: Choices, guide: Choices) -> None:
+    """Refuses a second network that cannot guide the first: both are called with one x_t, level and label.
+
+    Its parametrization, input scale, conditioning and size may differ, for each has its own ends. A guide
+    without classes is what Karras et al. 2024 (arXiv 2312.02696) take for classifier-free guidance.
+
+    Raises:
+      ConfigError: naming what differs, with both values.
+    """
+    ours, theirs = own.config, guide.config
+    given = f"config.sample.guide_workdir={ours.sample.guide_workdir!r} cannot guide this model"
+    pairs = {
+        f"data.{key}": (theirs.data[key], ours.data[key]) for key in ("image_size", "channels")
     }
-    for user, level in where.items():
-        if not _is_zero_snr(level):
-            continue
-        _check_process(config, objective, user)
-        _check_prediction(config, objective, user)
-        _check_conditioning(config, objective, user)
-    if _is_zero_snr(drawn):
-        _check_weight(config, objective, drawn, rate)
-    _check_guidance(config, objective, guidance)
-    _check_classes(config)
-    _check_memory(config, network)
-    _check_augmentation(config, network)
-    _check_magnitudes(config, network)
-    _check_averages(config)
-
-
-def _last_time():
-    """The noisiest time that training can draw, [1]: only discrete schedules are at their end there."""
-    return jnp.ones(1) - jnp.finfo(jnp.float32).eps / 2
-
-
-def _is_zero_snr(level: NoiseLevel) -> bool:
-    return bool((level.alpha == 0) | jnp.isinf(level.sigma))
-
-
-def _check_process(config: ConfigDict, objective: Objective, user: str) -> None:
-    if not objective.process.supports_zero_snr:
+    if theirs.network.num_classes:
+        pairs["network.num_classes"] = theirs.network.num_classes, ours.network.num_classes
+    pairs["process"] = guide.training.process, own.training.process
+    differences = [
+        f"{key} is {a!r} there and {b!r} here" for key, (a, b) in pairs.items() if a != b
+    ]
+    if differences:
         raise ConfigError(
-            f"config.process={config.process!r} has no zero SNR (its sigma would be infinite), where "
-            f"{user}. Use process='vp()', or a schedule that ends before, such as 'karras()'."
+            f"{given}: {', '.join(differences)}. Both are called with the same noisy image, level and "
+            "label: give the workdir of a model with the same of each."
         )
+    path = dataclasses.replace(own.sampling, guidance=none())
+    errors = rules.find(rules.errors(rules.RULES), Facts(guide.training, path))
+    if errors:
+        found = " ".join(map(str, errors))
+        raise ConfigError(f"{given}. With its workdir's config and this one's sample.*: {found}")
 
 
-def _check_prediction(config: ConfigDict, objective: Objective, user: str) -> None:
-    own, space = objective.preconditioner.parametrization, objective.space
-    if own.supports_zero_snr:
-        return
-    if "trains" in user and type(own) is type(space):
-        return  # its own loss is finite there, if pointless
-    raise ConfigError(
-        f"config.parametrization={config.parametrization!r} says nothing about the image at zero SNR, "
-        f"where {user}. Predict 'v()' or 'x0()', or let the schedule end before: 'plain_cosine()' or "
-        "clip_min=1e-9 are published."
+# Guidance and classes.
+
+
+@rule("guidance_without_classes", "error", "Ho & Salimans, arXiv 2207.12598")
+def _without_classes(choices: Choices) -> Words:
+    if choices.sampling.guidance.other != "unlabelled" or choices.config.network.num_classes:
+        return None
+    return (
+        f"{_given(choices, 'sample.guidance')} needs a network with classes, but "
+        "config.network.num_classes is 0.",
+        "Set it, or use guidance='none()'.",
     )
 
 
-def _check_conditioning(config: ConfigDict, objective: Objective, user: str) -> None:
-    if not objective.preconditioner.conditioning.supports_zero_snr:
-        raise ConfigError(
-            f"config.conditioning={config.conditioning!r} is infinite at zero SNR, where {user}. "
-            "Condition on 'angle()' or 'gamma()', which are finite there."
-        )
+@rule("guidance_without_dropout", "error", "Ho & Salimans, arXiv 2207.12598")
+def _without_dropout(choices: Choices) -> Words:
+    config = choices.config
+    labelled = config.network.num_classes and not config.label_dropout
+    if choices.sampling.guidance.other != "unlabelled" or not labelled:
+        return None
+    return (
+        f"{_given(choices, 'sample.guidance')} needs a network that was trained without labels too, but "
+        f"config.label_dropout is {config.label_dropout}.",
+        "Set config.label_dropout (0.1 is usual), or guidance='none()'.",
+    )
 
 
-def _check_weight(config: ConfigDict, objective: Objective, drawn: NoiseLevel, rate) -> None:
-    weight = objective.weight(drawn, objective.space, rate)
-    if not bool(jnp.isfinite(weight).all()):
-        raise ConfigError(
-            f"config.loss.weight={config.loss.weight!r} measured in config.loss.space="
-            f"{config.loss.space!r} is infinite at zero SNR, which config.schedule="
-            f"{config.schedule!r} draws. Measure the loss in 'v()' or 'x0()'."
-        )
+@rule("guidance_without_guide", "error", "Karras et al., arXiv 2406.02507")
+def _without_guide(choices: Choices) -> Words:
+    wanted = choices.sampling.guidance.other == "weights"
+    if wanted == bool(choices.config.sample.guide_workdir):
+        return None
+    return (
+        f"{_given(choices, 'sample.guidance')} and {_given(choices, 'sample.guide_workdir')} do not fit: "
+        "autoguide(w) needs the workdir of a worse model there, nothing else uses one.",
+        "Set config.sample.guide_workdir to it."
+        if wanted
+        else "Set config.sample.guide_workdir='', or use guidance='autoguide(2.0)'.",
+    )
 
 
-def _check_guidance(config: ConfigDict, objective: Objective, guidance: Guidance) -> None:
-    given = f"config.sample.guidance={config.sample.guidance!r}"
-    classes = config.network.num_classes
-    if guidance.other == "unlabelled" and not classes:
-        raise ConfigError(
-            f"{given} needs a network with classes, but config.network.num_classes is 0. Set it, or "
-            "use guidance='none()'."
-        )
-    if guidance.other == "unlabelled" and not config.label_dropout:
-        raise ConfigError(
-            f"{given} needs a network that was trained without labels too: set config.label_dropout "
-            "(0.1 is usual), or guidance='none()'."
-        )
-    if (guidance.other == "weights") != bool(config.sample.guide_workdir):
-        raise ConfigError(
-            f"{given} and config.sample.guide_workdir={config.sample.guide_workdir!r} do not fit: "
-            "autoguide(w) needs the workdir of a worse model there, nothing else uses one."
-        )
-    inner = getattr(guidance, "guidance", guidance)
-    own = objective.preconditioner.parametrization
-    rescale, space = getattr(inner, "rescale", 0.0), getattr(inner, "space", own)
-    if rescale and type(space) is not type(own):
-        raise ConfigError(
-            f"{given} rescales in {space!r}, but the network predicts {own!r}, and the rescaling is not "
-            f"the same there: write space={type(own).__name__}() in it."
-        )
+@rule("unknown_classes", "error", "the network's labels")
+def _unknown_classes(choices: Choices) -> Words:
+    classes = choices.config.network.num_classes
+    wrong = [c for c in choices.config.sample.classes if not 0 <= c < classes]
+    if not wrong:
+        return None
+    known = f"classes 0 to {classes - 1}" if classes else "no classes"
+    return (
+        f"config.sample.classes contains {wrong}, but the network has {known}.",
+        "Leave them out; () draws all classes.",
+    )
 
 
-def _check_classes(config: ConfigDict) -> None:
-    classes = config.network.num_classes
-    wrong = [c for c in config.sample.classes if not 0 <= c < classes]
-    if wrong:
-        raise ConfigError(
-            f"config.sample.classes contains {wrong}, but the network has "
-            f"{f'classes 0 to {classes - 1}' if classes else 'no classes'}."
-        )
+# What only some networks are made for.
 
 
-def _check_memory(config: ConfigDict, network: nn.Module) -> None:
-    if config.loss.self_conditioning and not jax.tree.leaves(network.initial_memory(1)):
-        raise ConfigError(
-            f"config.loss.self_conditioning={config.loss.self_conditioning}, but "
-            f"{config.network.name} keeps no memory from one pass to the next. Set it to 0."
-        )
+@rule("self_conditioning_without_memory", "error", "Jabri et al., arXiv 2212.11972")
+def _without_memory(choices: Choices) -> Words:
+    if not choices.config.loss.self_conditioning:
+        return None
+    if jax.tree.leaves(choices.network.initial_memory(1)):
+        return None
+    return (
+        f"{_given(choices, 'loss.self_conditioning')}, but {choices.config.network.name} keeps no memory "
+        "from one pass to the next.",
+        "Set it to 0.",
+    )
 
 
-def _check_augmentation(config: ConfigDict, network: nn.Module) -> None:
-    probability = config.augment.probability
-    given = f"config.augment.probability={probability}"
-    if not 0 <= probability <= 1:
-        raise ConfigError(f"{given} is not a probability in [0, 1].")
-    if not probability:
-        return
-    entries = getattr(network, "augment_dim", 0)
-    if entries != augment.LABELS:
-        raise ConfigError(
-            f"{given}, but config.network.augment_dim={entries}: a network that is not told how an "
-            f"image was distorted, in {augment.LABELS} entries, draws distorted images. Set "
-            f"config.network.augment_dim={augment.LABELS}."
-        )
-    if config.data.flip:
-        raise ConfigError(
-            f"{given} and config.data.flip=True do not fit: the augmentation mirrors half of the images "
-            "itself and tells the network, which would not know of the others. Set config.data.flip=False."
-        )
+@rule("uncertainty_unknown", "error", "Karras et al., arXiv 2312.02696")
+def _uncertainty(choices: Choices) -> Words:
+    if not choices.config.loss.uncertainty or hasattr(choices.network, "log_variance"):
+        return None
+    return (
+        f"config.loss.uncertainty=True, but {choices.config.network.name} does not say how uncertain it "
+        "is.",
+        "Set it to False, or use config.network.name='EDM2'.",
+    )
 
 
-def _check_magnitudes(config: ConfigDict, network: nn.Module) -> None:
-    """What only some networks are made for."""
-    name = config.network.name
-    if config.loss.uncertainty and not hasattr(network, "log_variance"):
-        raise ConfigError(
-            f"config.loss.uncertainty=True, but {name} does not say how uncertain it is: set it to False, "
-            "or use config.network.name='EDM2'."
-        )
-    if config.optimizer.normalize_weights and not getattr(network, "magnitude_preserving", False):
-        raise ConfigError(
-            f"config.optimizer.normalize_weights=True would change what {name} computes, as it is not "
-            "made of magnitude-preserving layers: set it to False, or use config.network.name='EDM2'."
-        )
+@rule("weights_not_normalizable", "error", "Karras et al., arXiv 2312.02696")
+def _normalized(choices: Choices) -> Words:
+    normalizes = choices.config.optimizer.normalize_weights
+    if not normalizes or getattr(choices.network, "magnitude_preserving", False):
+        return None
+    return (
+        f"config.optimizer.normalize_weights=True would change what {choices.config.network.name} "
+        "computes, as it is not made of magnitude-preserving layers.",
+        "Set it to False, or use config.network.name='EDM2'.",
+    )
 
 
-def _check_averages(config: ConfigDict) -> None:
-    stds, every = config.ema.stds, config.ema.snapshot_every
+# Augmentation.
+
+
+@rule("augmentation_improbable", "error", "a probability")
+def _probability(choices: Choices) -> Words:
+    if 0 <= choices.config.augment.probability <= 1:
+        return None
+    return (
+        f"{_given(choices, 'augment.probability')} is not a probability in [0, 1].",
+        "EDM uses 0.12 to 0.15, and 0 turns the augmentation off.",
+    )
+
+
+@rule("augmentation_leaks", "error", "EDM F.2")
+def _untold(choices: Choices) -> Words:
+    entries = getattr(choices.network, "augment_dim", 0)
+    if not choices.config.augment.probability or entries == augment.LABELS:
+        return None
+    return (
+        f"{_given(choices, 'augment.probability')}, but config.network.augment_dim={entries}: a network "
+        f"that is not told how an image was distorted, in {augment.LABELS} entries, draws distorted "
+        "images.",
+        f"Set config.network.augment_dim={augment.LABELS}.",
+    )
+
+
+@rule("augmentation_flips_twice", "error", "EDM F.2")
+def _flips(choices: Choices) -> Words:
+    if not choices.config.augment.probability or not choices.config.data.flip:
+        return None
+    return (
+        f"{_given(choices, 'augment.probability')} and config.data.flip=True do not fit: the augmentation "
+        "mirrors half of the images itself and tells the network, which would not know of the others.",
+        "Set config.data.flip=False.",
+    )
+
+
+# Averages.
+
+
+@rule("unknown_averages", "error", "Karras et al., arXiv 2312.02696")
+def _stds(choices: Choices) -> Words:
     try:
-        # In the layout of averages, with a number in place of the parameters.
-        averages = power_ema.arrange(0, stds)
+        _averages(choices)
     except ValueError as error:
-        raise ConfigError(f"config.ema.stds: {error}") from None
+        return f"config.ema.stds: {error}", "Set stds=(0.05, 0.1), or stds=() for a plain average."
+    return None
+
+
+@rule("unknown_average", "error", "Karras et al., arXiv 2312.02696")
+def _drawn(choices: Choices) -> Words:
+    config = choices.config
     try:
-        power_ema.choose(averages, stds, config.sample.ema_std)
+        averages = _averages(choices)
+    except ValueError:
+        return None  # the rule before
+    try:
+        power_ema.choose(averages, config.ema.stds, config.sample.ema_std)
     except ValueError as error:
-        raise ConfigError(f"config.sample.ema_std: {error}") from None
-    if stds and config.ema.halflife_images:
-        raise ConfigError(
-            f"config.ema.stds={stds} and config.ema.halflife_images={config.ema.halflife_images} are two "
-            "kinds of average: set halflife_images=0 for power-function averages, or stds=() for EDM's."
-        )
-    if every < 0 or (every and not stds):
-        raise ConfigError(
-            f"config.ema.snapshot_every={every} is a number of steps between snapshots of the averages "
-            "of config.ema.stds: set stds=(0.05, 0.1), or snapshot_every=0 for none."
-        )
+        return f"config.sample.ema_std: {error}", "0 is the first of config.ema.stds."
+    return None
+
+
+@rule("two_kinds_of_average", "error", "Karras et al., arXiv 2312.02696")
+def _two_kinds(choices: Choices) -> Words:
+    options = choices.config.ema
+    if not options.stds or not options.halflife_images:
+        return None
+    return (
+        f"{_given(choices, 'ema.stds')} and {_given(choices, 'ema.halflife_images')} are two kinds of "
+        "average.",
+        "Set halflife_images=0 for power-function averages, or stds=() for EDM's.",
+    )
+
+
+@rule("snapshots_of_nothing", "error", "Karras et al., arXiv 2312.02696")
+def _snapshots(choices: Choices) -> Words:
+    stds, every = choices.config.ema.stds, choices.config.ema.snapshot_every
+    if every >= 0 and (stds or not every):
+        return None
+    return (
+        f"{_given(choices, 'ema.snapshot_every')} is a number of steps between snapshots of the averages "
+        "of config.ema.stds.",
+        "Set stds=(0.05, 0.1), or snapshot_every=0 for none.",
+    )
+
+
+def _averages(choices: Choices) -> Any:
+    """The layout of the averages, with a number in place of the parameters."""
+    return power_ema.arrange(0, choices.config.ema.stds)
+
+
+def _given(choices: Choices, key: str) -> str:
+    """A key of the config with its value."""
+    value = choices.config
+    for part in key.split("."):
+        value = value[part]
+    return f"config.{key}={value!r}"
+
+
+CONFIG_RULES: tuple[Rule[Choices], ...] = (
+    _without_classes,
+    _without_dropout,
+    _without_guide,
+    _unknown_classes,
+    _without_memory,
+    _uncertainty,
+    _normalized,
+    _probability,
+    _untold,
+    _flips,
+    _stds,
+    _drawn,
+    _two_kinds,
+    _snapshots,
+)

@@ -46,14 +46,15 @@ def run(config: ConfigDict, folder: pathlib.Path, out: pathlib.Path, num_images:
         is drawn or written.
     """
     exp = experiment.from_config(config)
+    guide = _guide(exp)
     step, params = _restore(exp, folder, step)
     settings = _settings(config, folder, step, num_images)
     if _finished(out, settings):
         return False
-    guide = _guide(config.sample.guide_workdir)
+    worse = None if guide is None else _restore(guide, _guide_workdir(config), None)[1]
     noise_key, label_key = jax.random.split(jax.random.key(config.sample.seed))
     labels = np.asarray(draw_labels(label_key, config, num_images))
-    _write(out, draw_images(exp, params, noise_key, labels, guide), labels, settings)
+    _write(out, draw_images(exp, params, noise_key, labels, (guide, worse)), labels, settings)
     return True
 
 
@@ -116,12 +117,17 @@ def _restore(exp: Experiment, folder: pathlib.Path, step: int | None):
     return step, exp.drawn_average(averages)
 
 
-def _guide(folder: str) -> tuple[Experiment | None, Any]:
-    """The worse model of autoguidance, from its own workdir."""
-    if not folder:
-        return None, None
-    exp = experiment.from_config(workdir.load_config(pathlib.Path(folder)))
-    return exp, _restore(exp, pathlib.Path(folder), None)[1]
+def _guide(exp: Experiment) -> Experiment | None:
+    """The experiment of the worse model of autoguidance, checked against the better one."""
+    if not exp.config.sample.guide_workdir:
+        return None
+    guide = experiment.from_config(workdir.load_config(_guide_workdir(exp.config)))
+    exp.check_guide(guide)
+    return guide
+
+
+def _guide_workdir(config: ConfigDict) -> pathlib.Path:
+    return pathlib.Path(config.sample.guide_workdir)
 
 
 def _settings(config: ConfigDict, folder: pathlib.Path, step: int, num_images: int) -> dict:

@@ -1,7 +1,8 @@
-"""Config -> objects, and every check across choices: the one place that knows all the rooms.
+"""Config -> objects: the one place that knows all the rooms.
 
 `from_config` builds the whole experiment from its strings and refuses what cannot work, before any
-data is read and any array allocated. The binaries get all they need from the `Experiment`.
+data is read and any array allocated. The binaries get all they need from the `Experiment`; the audit, which
+also reports on what is refused, from `choices_of`.
 """
 
 import dataclasses
@@ -18,14 +19,14 @@ from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
 from noise_sched import compatibility, networks
-from noise_sched.compatibility import ConfigError
+from noise_sched.compatibility import Choices, ConfigError
 from noise_sched.data import augment
-from noise_sched.diffusion import specs
+from noise_sched.diffusion import guidance, specs
 from noise_sched.diffusion.denoiser import Denoise, Preconditioner
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.diffusion.rules import Sampling, Training
 from noise_sched.diffusion.sampling import initial_noise, sample
-from noise_sched.diffusion.schedules import num_levels
 from noise_sched.networks.magnitude import normalize_kernel
 from noise_sched.training import ema, learning_rate, optimizers, power_ema
 
@@ -44,6 +45,7 @@ class Experiment:
       schedule: the learning rate as a function of the step.
       ema_decay: of the moving average, a number or a function of the step.
       levels: the sampling path, fields of shape [sample.steps + 1], noisiest first.
+      choices: what the rules have judged.
     """
 
     config: ConfigDict
@@ -53,6 +55,7 @@ class Experiment:
     schedule: learning_rate.Schedule
     ema_decay: float | ema.Decay
     levels: NoiseLevel
+    choices: Choices
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -124,15 +127,20 @@ class Experiment:
     def sampler(self, guide: "Experiment | None" = None) -> Callable[..., Array]:
         """The compiled function that draws images.
 
+        Each network keeps its own memory from step to step; the two branches of `cfg` are one network
+        and share the conditional one's.
+
         Args:
           guide: the experiment of the worse model that `autoguide` steers away from.
 
         Returns:
           (params, one key per image, labels, the guide's params or None) -> images in [-1, 1].
+
+        Raises:
+          ConfigError: if `autoguide` has no guide, or one that cannot guide this model.
         """
-        solver = _build(self.config, "sample.solver", "solver")
-        guidance = _build(self.config, "sample.guidance", "guidance")
-        threshold = _build(self.config, "sample.threshold", "threshold")
+        chosen = self.choices.sampling
+        self.check_guide(guide)
 
         @jax.jit
         def run(params, keys, label, guide_params=None):
@@ -140,13 +148,41 @@ class Experiment:
                 other = guide.branch(guide_params, label)
             else:
                 other = self.branch(params, jnp.full_like(label, NO_CLASS))
-            denoise = threshold(guidance(self.branch(params, label), other))
+            denoise = chosen.threshold(chosen.guidance(self.branch(params, label), other))
             start = jax.tree.map(lambda field: field[0], self.levels)
             x_T = initial_noise(keys, start, self.image_shape)
-            memory = self.network.initial_memory(label.shape[0])
-            return sample(keys, denoise, solver, self.levels, x_T, memory=memory)
+            first = [each.network.initial_memory(label.shape[0]) for each in (self, guide or self)]
+            memory = chosen.guidance.memory(*first)
+            return sample(keys, denoise, chosen.solver, self.levels, x_T, memory=memory)
 
         return run
+
+    def check_guide(self, guide: "Experiment | None") -> None:
+        """Refuses guidance with a second network without one, or with one that does not fit.
+
+        Raises:
+          ConfigError: naming both configs' values.
+        """
+        if guide is not None:
+            compatibility.check_guide(self.choices, guide.choices)
+        elif self.needs_guide:
+            raise ConfigError(
+                f"config.sample.guidance={self.config.sample.guidance!r} steers away from a second network, "
+                "and none was given: give the Experiment and the parameters of a worse model, or use "
+                "guidance='none()'."
+            )
+
+    @property
+    def needs_guide(self) -> bool:
+        """Whether the guidance steers away from a second network."""
+        return self.choices.sampling.guidance.other == "weights"
+
+    def unguided(self) -> "Experiment":
+        """The same experiment without guidance: one network is enough to draw with it."""
+        sampling = dataclasses.replace(self.choices.sampling, guidance=guidance.none())
+        return dataclasses.replace(
+            self, choices=dataclasses.replace(self.choices, sampling=sampling)
+        )
 
 
 def from_config(config: ConfigDict) -> Experiment:
@@ -155,13 +191,34 @@ def from_config(config: ConfigDict) -> Experiment:
     Raises:
       ConfigError: for any value that cannot be built or any mix that cannot work.
     """
-    objective = _objective(config)
-    network = _network(config)
+    choices = choices_of(config)
+    compatibility.check(choices)
     schedule, optimizer = _optimizer(config)
-    levels = _levels(config, objective)
-    guidance = _build(config, "sample.guidance", "guidance")
-    compatibility.check(config, objective, network, levels, guidance)
-    return Experiment(config, network, objective, optimizer, schedule, _ema_decay(config), levels)
+    return Experiment(
+        config=config,
+        network=choices.network,
+        objective=_objective(config, choices.training),
+        optimizer=optimizer,
+        schedule=schedule,
+        ema_decay=_ema_decay(config),
+        levels=choices.sampling.path(choices.training.process),
+        choices=choices,
+    )
+
+
+def choices_of(config: ConfigDict) -> Choices:
+    """What a config chooses, built but not judged: the rules may find errors in it.
+
+    Raises:
+      ConfigError: for any value that cannot be built, and a grid without a path of config.sample.steps.
+    """
+    _check_probabilities(config)
+    choices = Choices(config, _network(config), _training(config), _sampling(config))
+    try:
+        choices.facts.path  # noqa: B018  (computed once, kept)
+    except ValueError as error:
+        raise ConfigError(f"config.sample.steps: {error}") from None
+    return choices
 
 
 def parameter_count(config: ConfigDict) -> int:
@@ -182,31 +239,54 @@ def _build(config: ConfigDict, key: str, kind: str) -> Any:
         raise ConfigError(f"config.{key}: {error}") from None
 
 
-def _objective(config: ConfigDict) -> Objective:
+def _check_probabilities(config: ConfigDict) -> None:
     rate = config.loss.self_conditioning
     for key, value in (("loss.self_conditioning", rate), ("label_dropout", config.label_dropout)):
         if not 0 <= value <= 1:
             raise ConfigError(f"config.{key} is a probability in [0, 1], got {value}.")
-    preconditioner = Preconditioner(
+
+
+def _training(config: ConfigDict) -> Training:
+    return Training(
+        schedule=_build(config, "schedule", "schedule"),
+        process=_build(config, "process", "process"),
         parametrization=_build(config, "parametrization", "parametrization"),
         input_scale=_build(config, "input_scale", "input_scale"),
         conditioning=_build(config, "conditioning", "conditioning"),
+        space=_build(config, "loss.space", "parametrization"),
+        weight=_build(config, "loss.weight", "weight"),
+        offset_noise=config.loss.offset_noise,
+    )
+
+
+def _sampling(config: ConfigDict) -> Sampling:
+    return Sampling(
+        schedule=_build(config, "sample.schedule", "schedule"),
+        grid=_build(config, "sample.grid", "grid"),
+        steps=config.sample.steps,
+        solver=_build(config, "sample.solver", "solver"),
+        guidance=_build(config, "sample.guidance", "guidance"),
+        threshold=_build(config, "sample.threshold", "threshold"),
+    )
+
+
+def _objective(config: ConfigDict, training: Training) -> Objective:
+    preconditioner = Preconditioner(
+        training.parametrization, training.input_scale, training.conditioning
     )
     try:
         return Objective(
-            schedule=_build(config, "schedule", "schedule"),
-            process=_build(config, "process", "process"),
+            schedule=training.schedule,
+            process=training.process,
             preconditioner=preconditioner,
-            space=_build(config, "loss.space", "parametrization"),
-            weight=_build(config, "loss.weight", "weight"),
-            self_conditioning=rate,
+            space=training.space,
+            weight=training.weight,
+            self_conditioning=config.loss.self_conditioning,
             clip_x0=config.loss.clip_x0,
-            offset_noise=config.loss.offset_noise,
+            offset_noise=training.offset_noise,
             reduction=config.loss.reduction,
             uncertainty=config.loss.uncertainty,
         )
-    except ConfigError:
-        raise
     except ValueError as error:  # the objective's own checks
         raise ConfigError(f"config.loss: {error}") from None
 
@@ -304,23 +384,6 @@ def _ema_decay(config: ConfigDict) -> float | ema.Decay:
         )
     except ValueError as error:
         raise ConfigError(f"config.ema: {error}") from None
-
-
-def _levels(config: ConfigDict, objective: Objective) -> NoiseLevel:
-    schedule = _build(config, "sample.schedule", "schedule")
-    grid = _build(config, "sample.grid", "grid")
-    _build(config, "sample.solver", "solver")
-    _build(config, "sample.threshold", "threshold")
-    expected, found = getattr(grid, "levels", None), num_levels(schedule)
-    if expected and found and expected != found:
-        raise ConfigError(
-            f"config.sample.grid={config.sample.grid!r} is for {expected} levels, but "
-            f"config.sample.schedule={config.sample.schedule!r} has {found}. Write levels={found}."
-        )
-    try:
-        return objective.process.level(schedule.logsnr(grid(config.sample.steps)))
-    except ValueError as error:
-        raise ConfigError(f"config.sample.steps: {error}") from None
 
 
 def _unknown(what: str, name: str, known: Any) -> str:

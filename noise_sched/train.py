@@ -157,6 +157,11 @@ def _hooks(exp: Experiment, writer: MetricWriter, snapshots: Snapshots) -> list[
 
 def _draw_grid(exp: Experiment, writer: MetricWriter) -> Callable[[int, TrainState], None]:
     """Draws a grid of images with the moving average."""
+    if exp.needs_guide:
+        print(
+            "image grids are drawn without guidance: training does not read sample.guide_workdir."
+        )
+        exp = exp.unguided()
     run = exp.sampler()
     keys = example_keys(jax.random.key(exp.config.sample.seed), jax.numpy.arange(_GRID))
     labels = jax.numpy.arange(_GRID) % max(1, exp.config.network.num_classes)

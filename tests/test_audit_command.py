@@ -11,7 +11,6 @@ import pytest
 
 from configs import digits
 from noise_sched import audit, audit_picture, experiment
-from noise_sched.diffusion.audit import audit as run_audit
 
 ROOT = pathlib.Path(__file__).parent.parent
 SD15 = {
@@ -86,9 +85,9 @@ def test_a_mended_file_is_not_and_comes_back(file, tmp_path):
 
 def test_a_config_of_ours(tmp_path):
     config = digits.get_config("tiny").lock()
-    training, sampling = audit.set_up(experiment.from_config(config))
-    report = run_audit(training, sampling, 16)
-    assert not report.flawed and sampling.steps == config.sample.steps
+    report = audit.of_config(experiment.choices_of(config))
+    assert not report.flawed and len(report.steps) == config.sample.steps + 1
+    assert report.pixels == config.data.image_size**2
     audit.keep(report, tmp_path / "out", name="digits")
     text = (tmp_path / "out" / "report.json").read_text()
     assert json.loads(text)["start"]["logsnr"] == "-inf" and "NaN" not in text
@@ -134,7 +133,7 @@ def test_mistakes_get_one_message(args, message):
 def test_no_matplotlib_is_told(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     config = digits.get_config("tiny").lock()
-    report = run_audit(*audit.set_up(experiment.from_config(config)), 16)
+    report = audit.of_config(experiment.choices_of(config))
     with pytest.raises(ValueError, match="needs matplotlib.*colab.*--nopicture"):
         audit_picture.draw(report, tmp_path / "report.png")
     audit.keep(report, tmp_path, picture=False)

@@ -85,7 +85,7 @@ def changed(changes: dict):
         ({"sample.guidance": "cfg(2, rescale=1.5)"}, r"\[0, 1\], got 1.5"),
         (
             {"sample.guidance": "cfg(2, rescale=0.7)", "parametrization": "x0()"},
-            "rescales in v.*space=x0",
+            r"rescales in v.*predicts x0.*cfg\(2, 0.7, x0\(\)\)",
         ),
         ({"sample.guidance": "autoguide(2)"}, "autoguide.*needs the workdir of a worse model"),
         ({"loss.space": "edm(0.5)", "parametrization": "edm(0.6)"}, "different sigma_data"),

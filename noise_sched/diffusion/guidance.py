@@ -9,6 +9,11 @@ output, so (1) is the same in eps, x0 or v. It comes before thresholding, as pub
 
 (2) is Lin et al.'s rescaling (arXiv 2305.08891, Algorithm 2; std over each example) and is not the
 same in every space: it is done in `space`, which should be what the network predicts (v in the paper).
+
+A network's memory (RIN's latents) means something to that network only. `cfg` asks one network twice: its
+memory is the conditional branch's, which both branches read, as published (Jabri et al. 2022, arXiv
+2212.11972). `autoguide` asks two networks: its memory is the pair (the network's own, the guide's), and
+each advances by its own passes.
 """
 
 import dataclasses
@@ -19,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from noise_sched.diffusion import parametrization
-from noise_sched.diffusion.denoiser import Denoise
+from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import Leaf, is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization, Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
@@ -40,6 +45,10 @@ class Guidance(Protocol):
         """What the other denoiser is."""
         ...
 
+    def memory(self, conditional: Memory, other: Memory) -> Memory:
+        """The guided denoiser's memory, made of its two denoisers' ones."""
+        ...
+
     def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
         """Returns the guided denoiser."""
         ...
@@ -52,6 +61,10 @@ class none:
 
     other: ClassVar[str] = "none"
 
+    def memory(self, conditional: Memory, other: Memory) -> Memory:
+        """Returns `conditional`."""
+        return conditional
+
     def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
         """Returns `conditional`."""
         return conditional
@@ -60,17 +73,32 @@ class none:
 class _Extrapolation:
     """Equations (1) and (2). Subclasses are frozen dataclasses with w, rescale and space.
 
-    The memory (RIN's latents) is the conditional branch's and is given to both, as published.
+    They say whether the two denoisers are one network, whose memory both read, or two with one each.
     """
 
     w: Leaf
     rescale: Leaf
     space: Any
+    two_networks: ClassVar[bool]
 
     @property
     def does_nothing(self) -> bool:
         """Whether one network pass is enough: w is plainly 1."""
         return is_plain(self.w) and self.w == 1
+
+    def memory(self, conditional: Memory, other: Memory) -> Memory:
+        """The conditional network's alone, or (the conditional network's, the other's); () for none."""
+        if not self._keeps_two or (_is_none(conditional) and _is_none(other)):
+            return conditional
+        return conditional, other
+
+    def memories(self, memory: Memory) -> tuple[Memory, Memory]:
+        """What the conditional denoiser reads, and what the other one does."""
+        return memory if self._keeps_two and not _is_none(memory) else (memory, memory)
+
+    @property
+    def _keeps_two(self) -> bool:
+        return self.two_networks and not self.does_nothing
 
     def combine(
         self, level: NoiseLevel, x: Images, wanted: Prediction, away: Prediction
@@ -92,9 +120,10 @@ class _Extrapolation:
             return conditional
 
         def guided(x, level, memory):
-            wanted, next_memory = conditional(x, level, memory)
-            away, _ = other(x, level, memory)
-            return self.combine(level, x, wanted, away), next_memory
+            own, others = self.memories(memory)
+            wanted, own = conditional(x, level, own)
+            away, others = other(x, level, others)
+            return self.combine(level, x, wanted, away), self.memory(own, others)
 
         return guided
 
@@ -114,6 +143,10 @@ class _Extrapolation:
             )
 
 
+def _is_none(memory: Memory) -> bool:
+    return isinstance(memory, tuple) and not memory
+
+
 def _spread(out: Images) -> Array:
     return jnp.std(out, axis=tuple(range(1, out.ndim)), keepdims=True)
 
@@ -122,6 +155,8 @@ def _spread(out: Images) -> Array:
 @dataclasses.dataclass(frozen=True)
 class cfg(_Extrapolation):
     """Classifier-free guidance: away from the same network without the label.
+
+    Both branches read one memory, which the conditional branch writes.
 
     Attributes:
       w: guidance scale, >= 0; 1 is none, 0 is unconditional.
@@ -135,6 +170,7 @@ class cfg(_Extrapolation):
         default=parametrization.v(), metadata={"kind": "parametrization"}
     )
     other: ClassVar[str] = "unlabelled"
+    two_networks: ClassVar[bool] = False
 
     def __post_init__(self):
         self._check()
@@ -145,7 +181,9 @@ class cfg(_Extrapolation):
 class autoguide(_Extrapolation):
     """Autoguidance (Karras et al. 2024, arXiv 2406.02507): away from a worse network, same label.
 
-    The other denoiser is made of a second set of weights: a smaller or less trained network.
+    The other denoiser is made of a second set of weights: a smaller or less trained network. It keeps a
+    memory of its own, and may be another kind of network with another parametrization or input scale:
+    all that must agree is what both are called with, x_t at a level, and so the process.
 
     Attributes:
       w: guidance scale, >= 0; 1 is none. Published about 2.
@@ -158,6 +196,7 @@ class autoguide(_Extrapolation):
         default=parametrization.v(), metadata={"kind": "parametrization"}
     )
     other: ClassVar[str] = "weights"
+    two_networks: ClassVar[bool] = True
 
     def __post_init__(self):
         self._check()
@@ -169,7 +208,8 @@ class interval:
     """Guidance at middle noise levels only (Kynkaanniemi et al. 2024, arXiv 2404.07724).
 
     Outside low < sigma / alpha <= high it is the conditional denoiser alone, and the other one is not
-    run where no example of the batch is inside.
+    run where no example of the batch is inside. A guide's memory stays as it is outside: it enters the
+    interval with its first, empty one, and advances from step to step inside.
 
     Attributes:
       guidance: what is done inside, `cfg(...)` or `autoguide(...)`.
@@ -189,11 +229,20 @@ class interval:
                 self.low < self.high,
                 f"interval needs low < high, got low={self.low}, high={self.high}.",
             )
+        require(
+            not isinstance(self.guidance, interval),
+            "interval(guidance) is cfg(...) or autoguide(...), not another interval: write one "
+            "interval with the narrower low and high.",
+        )
 
     @property
     def other(self) -> str:
         """The inner guidance's."""
         return self.guidance.other
+
+    def memory(self, conditional: Memory, other: Memory) -> Memory:
+        """The inner guidance's."""
+        return self.guidance.memory(conditional, other)
 
     def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
         """Returns the denoiser that is guided inside the interval."""
@@ -201,17 +250,30 @@ class interval:
             return conditional
 
         def guided(x, level, memory):
-            wanted, next_memory = conditional(x, level, memory)
+            own, others = self.guidance.memories(memory)
+            wanted, next_own = conditional(x, level, own)
             inside = level.ratio > self.low
             if self.high is not None:
                 inside = inside & (level.ratio <= self.high)
+            # Of two networks only: the memory of one is `next_own`.
+            kept = others if self.guidance.two_networks else ()
 
             def combined():
-                away, _ = other(x, level, memory)
+                away, advanced = other(x, level, others)
+                advanced = advanced if self.guidance.two_networks else ()
                 pushed = self.guidance.combine(level, x, wanted, away)
-                choose = inside.reshape(inside.shape + (1,) * (x.ndim - 1))
-                return jax.tree.map(lambda p, c: jnp.where(choose, p, c), pushed, wanted)
+                return _where(inside, (pushed, advanced), (wanted, kept))
 
-            return jax.lax.cond(jnp.any(inside), combined, lambda: wanted), next_memory
+            result, kept = jax.lax.cond(jnp.any(inside), combined, lambda: (wanted, kept))
+            return result, self.guidance.memory(next_own, kept)
 
         return guided
+
+
+def _where(inside: Array, yes: Any, no: Any) -> Any:
+    """Trees of arrays [batch, ...]: each example's from `yes` where it is `inside` [batch]."""
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(inside.reshape(inside.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, yes, no)

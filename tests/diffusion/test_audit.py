@@ -4,11 +4,15 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from mixtures import mixture
 
 from noise_sched.diffusion import specs
 from noise_sched.diffusion.audit import Sampling, Training, audit, lin_table, spec
+from noise_sched.diffusion.rules import RULES, Facts, find
+from noise_sched.diffusion.sampling import initial_noise, sample
 
 # As printed in arXiv 2305.08891; the cosine row is the float32 result.
 TABLE_1 = {
@@ -82,6 +86,7 @@ FLOW = CHEN | dict(
 )
 PLAIN = dict(schedule="discrete(scaled_linear())", sample_schedule="scaled_linear()")
 EPS = dict(parametrization="eps()", space="eps()")
+REPEATED = dict(sample_schedule="discrete(cosine(), levels=5)", grid="uniform()", steps=9)
 
 
 def made(**choices):
@@ -151,9 +156,9 @@ FLAWS = [
         "cfg(7.5, 0.7)",
     ),
     ("offset_noise", "flaw", MENDED, dict(offset_noise=0.1), "offset_noise=0.0"),
-    ("sigma_data_disagrees", "flaw", EDM, dict(weight="edm(0.3)"), "sigma_data=0.5"),
-    ("sigma_data_disagrees", "flaw", EDM, dict(input_scale="analytic()"), "sigma_data=0.5"),
-    ("sigma_data_disagrees", "flaw", EDM, dict(weight="uniform(edm(1.0))"), "sigma_data=0.5"),
+    ("sigma_data_disagrees", "error", EDM, dict(weight="edm(0.3)"), "sigma_data=0.5"),
+    ("sigma_data_disagrees", "error", EDM, dict(input_scale="analytic()"), "sigma_data=0.5"),
+    ("sigma_data_disagrees", "error", EDM, dict(weight="uniform(edm(1.0))"), "sigma_data=0.5"),
     (
         "steps_crowded_in_noise",
         "flaw",
@@ -161,12 +166,15 @@ FLAWS = [
         dict(sample_schedule="karras(0.03, 4096)", grid="edm()"),
         "trailing()",
     ),
+    ("levels_repeated", "note", MENDED, REPEATED, "sample.steps=5,"),
+    ("levels_repeated", "error", MENDED, REPEATED | dict(solver="dpmpp()"), "sample.steps=5,"),
+    ("grid_of_another_table", "error", MENDED, dict(grid="trailing(500)"), "levels=1000"),
     (
-        "levels_repeated",
+        "eps_trained_at_zero_snr",
         "error",
         MENDED,
-        dict(sample_schedule="from_alpha_bars((0.9, 0.9, 0))"),
-        "",
+        dict(parametrization="eps()", space="x0()"),
+        "parametrization='v()'",
     ),
     ("ends_noisy", "note", CHEN, dict(sample_schedule="plain_cosine()"), "t = 0"),
     ("levels_between_trained", "note", MENDED, dict(grid="uniform()", steps=30), "trailing()"),
@@ -180,7 +188,7 @@ FLAWS = [
     ),
     (
         "rescaled_in_another_space",
-        "note",
+        "error",
         MENDED,
         dict(guidance="cfg(7.5, 0.7, x0())"),
         "'cfg(7.5, 0.7)'",
@@ -197,10 +205,43 @@ def test_a_flaw_is_found_where_it_is_and_only_there(name, severity, sound, chang
     assert flaw.severity == severity and mend in flaw.mend and flaw.what and flaw.source
 
 
-def test_every_check_has_a_pair():
-    from noise_sched.diffusion.audit import _CHECKS
+def test_every_rule_has_a_pair():
+    assert {(name, severity) for name, severity, *_ in FLAWS} == {
+        (each.name, each.severity) for each in RULES
+    }
 
-    assert len({name for name, *_ in FLAWS}) >= len(_CHECKS)
+
+# Whether a solver comes to finite images where a path at zero SNR, or further on, stands still.
+REPEATING = {
+    "cosine": ["ddim()", "euler()"],
+    "plain_cosine": ["ddim()", "ddim(1.0)", "ddpm()", "euler()", "dpmpp(1)"],
+}
+SOLVERS = ["ddim()", "ddim(1.0)", "ddpm()", "euler()", "dpmpp(1)", "dpmpp()", "unipc()"]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_repeated_levels_are_an_error_exactly_where_images_are_not_finite(solver):
+    for base, copes in REPEATING.items():
+        schedule = f"discrete({base}(), levels=3)"
+        training, sampling = made(**CHEN | dict(sample_schedule=schedule, steps=5, solver=solver))
+        flaws = {f.name: f for f in find(RULES, Facts(training, sampling))}
+        path = sampling.path(training.process)
+        denoise = mixture(jnp.asarray([[0.5, -0.5], [-0.3, 0.8]]), [0.2, 0.1])
+        keys = jax.random.split(jax.random.key(1), 2)
+        x_T = initial_noise(keys, jax.tree.map(lambda f: f[0], path), (2,))
+        images = sample(keys, denoise, sampling.solver, path, x_T)
+        finite = bool(jnp.isfinite(images).all())
+        assert finite == (solver in copes)
+        assert flaws["levels_repeated"].severity == ("note" if finite else "error")
+
+
+def test_levels_that_only_float32_repeats():
+    """Near zero SNR two angles may be one number where alpha / sigma still grows; only the latter counts."""
+    falls = "from_alpha_bars((1e-16, 1e-18))"
+    sampling = dict(sample_schedule=falls, grid="uniform()", steps=2, threshold="static()")
+    assert "levels_repeated" not in found(**CHEN | sampling)
+    again = dict(sample_schedule="from_alpha_bars((0.50000000001, 0.5))")
+    assert found(**CHEN | sampling | again)["levels_repeated"].severity == "note"
 
 
 def test_guidance_that_over_exposes_nothing():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from noise_sched.diffusion import guidance, parametrization, process, specs, thresholding
+from noise_sched.diffusion.denoiser import Preconditioner
 from noise_sched.diffusion.parametrization import from_x0
 
 GOLDENS = np.load(pathlib.Path(__file__).parent / "goldens" / "diffusers_choices.npz")
@@ -104,6 +105,104 @@ def test_interval_does_not_run_the_other_network_outside():
     guide(jnp.ones((2, 3)), jnp.full(2, 0.0))
     jax.effects_barrier()
     assert runs
+
+
+def counting(kind, scale, seen):
+    """A network whose memory [batch, 1] counts its calls, in units of `scale`; notes what it reads."""
+
+    def denoise(x, level, memory):
+        seen.append(np.asarray(memory).ravel().tolist())
+        return kind.to_prediction(level, x, scale * jnp.ones_like(x)), memory + scale
+
+    return denoise
+
+
+def walk(guide, logsnrs, first, *others):
+    """Calls a guided denoiser once at each of the levels [batch]; returns what each of the two has read."""
+    kind, own, away = parametrization.x0(), [], []
+    denoise = guide(counting(kind, 1.0, own), counting(kind, 10.0, away))
+    memory = guide.memory(first, *others)
+    for logsnr in logsnrs:
+        level = process.vp().level(jnp.asarray(logsnr))
+        _, memory = denoise(jnp.ones((len(logsnr), 3)), level, memory)
+    return own, away, memory
+
+
+def test_two_networks_keep_a_memory_each_and_one_network_has_one():
+    zero, five = jnp.zeros((1, 1)), jnp.full((1, 1), 5.0)
+    own, away, memory = walk(guidance.autoguide(2.0), [[0.0]] * 3, zero, five)
+    assert own == [[0.0], [1.0], [2.0]] and away == [[5.0], [15.0], [25.0]]
+    assert [float(each[0, 0]) for each in memory] == [3.0, 35.0]
+    # cfg asks one network twice: what the conditional branch wrote is what both read.
+    own, away, memory = walk(guidance.cfg(2.0), [[0.0]] * 3, zero, zero)
+    assert own == away == [[0.0], [1.0], [2.0]] and float(memory[0, 0]) == 3.0
+
+
+def test_memories_of_different_shapes_and_of_none():
+    guide, kind = guidance.autoguide(2.0), parametrization.x0()
+    level, x = process.vp().level(jnp.zeros(1)), jnp.ones((1, 3))
+    with_memory = counting(kind, 1.0, [])
+    without = constant(kind, x)
+    first = guide.memory(jnp.zeros((1, 2, 3)), ())
+    _, (own, others) = guide(with_memory, without)(x, level, first)
+    assert own.shape == (1, 2, 3) and others == ()
+    assert guide.memory((), ()) == () and guide(without, without)(x, level, ())[1] == ()
+    # w = 1 calls one network only, and keeps one memory.
+    assert guidance.autoguide(1).memory("own", "guide") == "own"
+
+
+def test_a_guides_memory_rests_outside_the_interval():
+    inside, outside = 0.0, 9.0  # sigma / alpha = 1 and 0.01
+    guide = guidance.interval(guidance.autoguide(2.0), 0.2, 5.0)
+    zero = jnp.zeros((2, 1))
+    path = [[outside, inside], [inside, inside], [outside, outside], [inside, outside]]
+    kind = parametrization.x0()
+    denoise = jax.jit(
+        guide(
+            lambda x, level, m: (from_x0(level, x, x), m + 1.0),
+            lambda x, level, m: (kind.to_prediction(level, x, x), m + 10.0),
+        )
+    )
+    memory, found = guide.memory(zero, zero), []
+    for logsnr in path:
+        _, memory = denoise(jnp.ones((2, 3)), process.vp().level(jnp.asarray(logsnr)), memory)
+        found.append(np.asarray(memory[1]).ravel().tolist())
+    assert found == [[0.0, 10.0], [10.0, 20.0], [10.0, 20.0], [20.0, 20.0]]
+    np.testing.assert_array_equal(memory[0], jnp.full((2, 1), 4.0))
+
+
+def test_a_guide_with_another_parametrization_and_input_scale():
+    """Each network has its own two ends: the combination is of x0 and eps, whatever they put out."""
+    level, x = process.vp(0.5).level(jnp.asarray([0.3])), jnp.asarray([[0.2, -0.7, 1.1]])
+    conditioning = specs.build("angle()", "conditioning")
+    ends = [("v()", "none()"), ("edm(0.5)", "analytic(0.5)")]
+    made = [
+        Preconditioner(
+            specs.build(kind, "parametrization"), specs.build(scale, "input_scale"), conditioning
+        )
+        for kind, scale in ends
+    ]
+    wanted, away = (jnp.sin(k * x) for k in (1, 2))  # the two x0
+
+    def network(preconditioner, x0):
+        """Puts out what its parametrization calls `x0`, and checks what it sees."""
+
+        def call(seen, noise_cond, memory):
+            np.testing.assert_allclose(seen, preconditioner.input_scale(level, x), rtol=1e-6)
+            both = from_x0(level, x, x0)
+            return preconditioner.parametrization.target(level, both.x0, both.eps), memory
+
+        return preconditioner.denoise(call)
+
+    denoise = guidance.autoguide(2.0)(network(made[0], wanted), network(made[1], away))
+    found, _ = denoise(x, level, ())
+    np.testing.assert_allclose(found.x0, away + 2.0 * (wanted - away), rtol=1e-5)
+    np.testing.assert_allclose(process.diffuse(level, found.x0, found.eps), x, rtol=1e-5)
+
+
+def test_intervals_are_not_nested():
+    with pytest.raises(ValueError, match="not another interval.*narrower low and high"):
+        guidance.interval(guidance.interval(guidance.cfg(2.0), 0.1), 0.2)
 
 
 def test_what_the_other_denoiser_is():
