@@ -18,6 +18,12 @@ from noise_sched.diffusion import (
 )
 from noise_sched.diffusion.audit import Sampling, Training
 
+FLOW_SOLVERS: dict[str, Any] = {
+    "FlowMatchEulerDiscreteScheduler": solvers.ddim(),  # Euler's method in the flow's time
+    "FlowMatchHeunDiscreteScheduler": solvers.heun(clock=clocks.by_flow()),
+    "FlowMatchLCMScheduler": solvers.lcm(),
+}
+
 
 def load_flow(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     """Steps evenly in the flow's time and shifted, from 1 to the first level, then clean data.
@@ -45,11 +51,9 @@ def load_flow(reader: Reader, steps: int) -> tuple[Training, Sampling]:
 
 
 def _flow_solver(reader: Reader) -> Any:
-    if reader.class_name == "FlowMatchHeunDiscreteScheduler":
-        return solvers.heun(clock=clocks.by_flow())
-    if reader.class_name == "FlowMatchLCMScheduler" or reader.flag("stochastic_sampling"):
-        return solvers.lcm()
-    return solvers.ddim()  # Euler's method in the flow's time
+    if reader.flag("stochastic_sampling"):
+        return FLOW_SOLVERS["FlowMatchLCMScheduler"]
+    return FLOW_SOLVERS[reader.class_name]
 
 
 def load_minimax(reader: Reader, steps: int) -> tuple[Training, Sampling]:
