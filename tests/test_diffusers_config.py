@@ -4,6 +4,7 @@ Contents as documented by diffusers for the models named.
 """
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from noise_sched.diffusers_config import (
     FIELDS,
     DiffusersConfigError,
     audit_loaded,
+    findings,
     load,
     read,
 )
@@ -170,7 +172,7 @@ def test_every_field_is_used_or_reported():
 @pytest.mark.parametrize(
     ("config", "field", "kind"),
     [
-        (SD15, "_class_name", "inexpressible"),
+        (dict(SD15, _class_name="FlaxPNDMScheduler"), "_class_name", "assumed"),
         (SD15, "set_alpha_to_one", "approximate"),
         (dict(DPM, use_beta_sigmas=True), "use_beta_sigmas", "inexpressible"),
         (dict(DPM, use_lu_lambdas=True), "use_lu_lambdas", "inexpressible"),
@@ -199,8 +201,8 @@ def test_every_field_is_used_or_reported():
             "inexpressible",
         ),
         (
-            dict(_class_name="FlowMatchEulerDiscreteScheduler", stochastic_sampling=True),
-            "stochastic_sampling",
+            dict(_class_name="FlowMatchEulerDiscreteScheduler", shift_terminal=0.1),
+            "shift_terminal",
             "inexpressible",
         ),
     ],
@@ -255,20 +257,115 @@ def test_karras_range_depends_on_the_class():
     ("change", "message"),
     [
         (dict(_class_name="DDIMSheduler"), "Did you mean 'DDIMScheduler'"),
-        (dict(_class_name="LCMScheduler"), "cannot read the class 'LCMScheduler'"),
+        (dict(_class_name="AmusedScheduler"), "'AmusedScheduler': masked tokens"),
+        (dict(_class_name="NoSuchScheduler"), "no scheduler of diffusers 0.42. Known: DDIM"),
+        (
+            dict(_class_name=["DDIMScheduler"]),
+            "_class_name must be str, .*got \\['DDIMScheduler'\\]",
+        ),
+        (dict(_class_name={"a": 1}), "_class_name must be str"),
+        (dict(_class_name=7), "_class_name must be str, .*got 7"),
         (dict(_class_name=None), "no field '_class_name'"),
         (dict(prediction_type="v_predicton"), "prediction_type.*Did you mean 'v_prediction'"),
         (dict(beta_schedule="scaled"), "unknown beta_schedule 'scaled'.*'scaled_linear'"),
         (dict(timestep_spacing="trail"), "unknown timestep_spacing 'trail'"),
         (dict(num_train_timesteps="1000"), "num_train_timesteps must be int, got '1000'"),
         (dict(clip_sample="no"), "clip_sample must be bool, got 'no'"),
-        (dict(beta_end=1.5), "outside|in \\[0, 1\\)"),
-        (dict(trained_betas=[0.1, -0.2]), "beta_2 = -0.2"),
+        (dict(beta_end=1.5), "beta_end must lie in \\(0, 1\\], got 1.5"),
+        (dict(beta_start=-1), "beta_start must lie in \\[0, 1\\), got -1"),
+        (dict(beta_start=math.nan), "beta_start must lie in \\[0, 1\\), got nan"),
+        (dict(beta_start=[0.1]), "beta_start must be int or float, got \\[0.1\\]"),
+        (dict(beta_schedule=["linear"]), "unknown beta_schedule \\['linear'\\]"),
+        (dict(beta_schedule="exp"), "unknown beta_schedule 'exp'"),
+        (dict(trained_betas=[0.1, -0.2]), "trained_betas: beta_2 = -0.2"),
+        (dict(trained_betas=[0.1, "x"]), "trained_betas: beta_2 = 'x'"),
+        (dict(trained_betas=[]), "trained_betas must hold 1 to 1,000,000 numbers, got 0"),
+        (dict(num_train_timesteps=0), "num_train_timesteps must lie in \\[1, 1e\\+06\\], got 0"),
+        (
+            dict(num_train_timesteps=10**12),
+            "num_train_timesteps=1000000000000 is more than the 1,000,000",
+        ),
+        (dict(num_train_timesteps=20), "50 steps do not fit on 20 levels"),
+        (dict(steps_offset=999), "steps_offset=999 with 50 steps asks for timestep"),
+        (dict(steps_offset=-1), "steps_offset must lie in"),
+        (dict(clip_sample=True, clip_sample_range=0), "clip_sample_range must be positive"),
+        (
+            dict(thresholding=True, sample_max_value=0.5),
+            "sample_max_value must lie in \\[1, inf\\)",
+        ),
+        (
+            dict(_class_name="EDMEulerScheduler", sigma_min=-1),
+            "sigma_min must be positive and finite, got -1",
+        ),
+        (
+            dict(_class_name="EDMEulerScheduler", sigma_min=90),
+            "sigma_min=90 must be below sigma_max=80",
+        ),
+        (
+            dict(_class_name="FlowMatchEulerDiscreteScheduler", shift=0),
+            "shift must be positive and finite, got 0",
+        ),
+        (
+            dict(_class_name="DPMSolverMultistepScheduler", solver_order=4),
+            "solver_order must lie in \\[1, 3\\], got 4",
+        ),
     ],
 )
 def test_mistakes_in_a_file(change, message):
     with pytest.raises(DiffusersConfigError, match=message):
         load(SD21_V | change)
+
+
+@pytest.mark.parametrize("steps", [0, -1, True, 10**12])
+def test_steps_that_are_none(steps):
+    with pytest.raises(DiffusersConfigError, match="steps must be a whole number in"):
+        load(SD21_V, steps)
+
+
+def test_too_many_levels_take_no_memory(monkeypatch):
+    """The limit is looked at before any table is made."""
+    monkeypatch.setattr(schedules.TableSchedule, "table", lambda self: pytest.fail("a table"))
+    for name in ("DDIMScheduler", "FlowMatchEulerDiscreteScheduler", "UnCLIPScheduler"):
+        with pytest.raises(DiffusersConfigError, match="1,000,000 levels"):
+            load(dict(_class_name=name, num_train_timesteps=10**12))
+
+
+def test_bounded_x0_with_the_eps_of_the_unbounded():
+    """DDIMScheduler's default, clip_sample, and its thresholding; the other classes recompute eps."""
+    ddim = load(dict(_class_name="DDIMScheduler"))
+    assert ddim.sampling.threshold == thresholding.static(1.0, keep_eps=True)
+    assert "eps_of_the_unclipped_x0" in {f.name for f in findings(ddim)}
+    ddim = load(dict(_class_name="DDIMScheduler", thresholding=True))
+    assert ddim.sampling.threshold == thresholding.dynamic(0.995, 1.0, 1.0, keep_eps=True)
+    for name in ("DDPMScheduler", "DPMSolverMultistepScheduler"):
+        other = load(dict(_class_name=name, thresholding=True))
+        assert not other.sampling.threshold.keep_eps
+        assert "eps_of_the_unclipped_x0" not in {f.name for f in findings(other)}
+
+
+@pytest.mark.parametrize(
+    ("spacing", "offset", "noisy"),
+    [("trailing", 0, True), ("leading", 1, True), ("leading", 0, False), ("linspace", 0, False)],
+)
+def test_noise_on_the_finished_image(spacing, offset, noisy):
+    config = dict(DDPM, variance_type="fixed_large", timestep_spacing=spacing, steps_offset=offset)
+    found = {f.name: f.what for f in findings(load(config, 50))}
+    assert ("noise_on_the_finished_image" in found) == noisy
+    assert not findings(load(dict(config, variance_type="fixed_small"), 50))
+
+
+def test_linspace_of_ddim_is_told_with_its_levels():
+    found = {f.name: f.what for f in findings(load(dict(ZERO, timestep_spacing="linspace"), 10))}
+    said = found["previous_level_of_another_path"]
+    assert "10 of 10 steps (timestep 999 goes with 899, while the list goes on with 888)" in said
+
+
+def test_the_exponential_table_of_heun():
+    """abar(t) = exp(-12 t) at t = k / T, as recorded in the conformance runs too."""
+    loaded = load(dict(_class_name="HeunDiscreteScheduler", beta_schedule="exp"), 10)
+    with jax.enable_x64(True):
+        abar = jax.nn.sigmoid(jnp.asarray(loaded.training.schedule.table()))
+    np.testing.assert_allclose(abar, np.exp(-12 * np.arange(1, 1001) / 1000), rtol=1e-9)
 
 
 def test_files(tmp_path):
@@ -277,6 +374,12 @@ def test_files(tmp_path):
         read(path)
     path.write_text("{")
     with pytest.raises(DiffusersConfigError, match="is not JSON"):
+        read(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DiffusersConfigError, match="nested too deeply|is not JSON"):
+        read(path)
+    path.write_text('{"_class_name": "DDIMScheduler", "steps_offset": ' + "9" * 5000 + "}")
+    with pytest.raises(DiffusersConfigError, match="is not JSON: Exceeds the limit"):
         read(path)
     path.write_text("[1]")
     with pytest.raises(DiffusersConfigError, match="expected an object of fields, got list"):
@@ -315,7 +418,12 @@ def set_up(**changes):
     [
         dict(),
         dict(solver="ddim(eta=1.0)"),
-        dict(solver="ddpm()", threshold="static()"),
+        dict(solver="ddpm('small')", threshold="static()"),
+        dict(solver="ddpm('large', last_noise=True)"),
+        dict(solver="ddpm()", grid="linspace()"),
+        dict(threshold="static(keep_eps=True)"),
+        dict(solver="dpm2(1.0)"),
+        dict(solver="pndm()"),
         dict(solver="dpmpp(3)", threshold="dynamic(maximum=2.0)"),
         dict(solver="dpmpp(2, eta=1.0)"),
         dict(solver="unipc(3)"),
@@ -356,7 +464,10 @@ def test_ours_are_written(changes):
         (dict(solver="euler(churn=10.0)"), "churn"),
         (dict(solver="dpmpp(eta=0.5)"), "eta is 0"),
         (dict(threshold="static()", solver="unipc()"), "does not clip"),
-        (dict(threshold="dynamic()"), "needs a maximum"),
+        (dict(threshold="dynamic(keep_eps=True)"), "needs a maximum"),
+        (dict(threshold="static()"), "DDIMScheduler keeps eps where it bounds x0"),
+        (dict(solver="ddpm()"), "adds noise to the finished image.*ddpm\\('small'\\)"),
+        (dict(solver="pndm(3)"), "PNDMScheduler is pndm"),
         (
             dict(sample_schedule="karras()", grid="edm()", solver="dpmpp()"),
             "takes sigma_min = 0.029.* from the table",

@@ -51,11 +51,7 @@ class spacing:
             index = self._distilled(steps)
         else:
             index = self._inverted(steps) if self.inversion else self._spaced(steps)
-        if index[0] >= self.levels:
-            raise ValueError(
-                f"steps_offset={self.offset} with {steps} steps asks for timestep {index[0]:g} of 0 ... "
-                f"{self.levels - 1}. Use fewer steps or steps_offset=0."
-            )
+        check_offset(self.offset, steps, index[0], self.levels)
         k = index + 1 if self.inversion else np.append(index + 1, 0)
         return jnp.asarray(k / self.levels, float)
 
@@ -92,9 +88,25 @@ class spacing:
         return trained[np.arange(steps) * self.original // steps]
 
 
+def check_offset(offset: int, steps: int, first: float, levels: int) -> None:
+    """Refuses an offset that shifts the first timestep off the table.
+
+    Raises:
+      DiffusersConfigError: naming the field.
+    """
+    if first >= levels:
+        raise DiffusersConfigError(
+            f"steps_offset={offset} with {steps} steps asks for timestep {first:g} of 0 ... {levels - 1}. "
+            "Use fewer steps or steps_offset=0."
+        )
+
+
 def path_of(reader: Reader, base: Any, steps: int) -> tuple[Any, Any]:
     """(schedule, grid) of the sampling path on the table `base`."""
     grid = grid_of(reader, base.num_levels)
+    if isinstance(grid, grids.leading) and steps <= grid.levels:
+        first = grid.offset + (steps - 1) * (grid.levels // steps)
+        check_offset(grid.offset, steps, first, grid.levels)
     if reader.class_name in ENDS_AT_FIRST_LEVEL:
         reader.say_of(
             "the last step", "approximate", "it lands on the first level, here on clean data."

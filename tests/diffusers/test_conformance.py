@@ -16,6 +16,7 @@ import pytest
 from noise_sched.diffusers.fields import ALIASES, DISTILLED, FIELDS
 from noise_sched.diffusers.methods import OTHER_METHODS
 from noise_sched.diffusers_config import DiffusersConfigError, findings, load
+from noise_sched.diffusers_writing import CannotExpress, write
 from noise_sched.diffusion import conditioning, process, sampling
 from noise_sched.diffusion.denoiser import Preconditioner
 from noise_sched.diffusion.inversion import invert
@@ -213,3 +214,24 @@ def test_what_the_library_breaks_off_is_found(name):
 def test_refused_runs(name):
     with pytest.raises(DiffusersConfigError, match=REFUSED[name]):
         loaded_of(RUNS[name])
+
+
+# Written as another class that reads as the same, or as none.
+UNWRITTEN = ("MiniMaxH3Scheduler", "DPMSolverMultistepInverseScheduler")
+WRITTEN_AS = {"UnCLIPScheduler": "DDPMScheduler", "DDIMInverseScheduler": "DDIMScheduler"}
+
+
+@pytest.mark.parametrize("name", sorted(set(FIELDS) - set(UNWRITTEN)))
+def test_what_is_read_is_written(name):
+    loaded = load({"_class_name": name}, 10)
+    config = json.loads(json.dumps(write(loaded.training, loaded.sampling).config))
+    again = load(config, 10)
+    assert again.training == loaded.training and again.sampling == loaded.sampling
+    assert again.class_name == WRITTEN_AS.get(name, name)
+
+
+@pytest.mark.parametrize("name", UNWRITTEN)
+def test_what_is_not_written_is_refused(name):
+    loaded = load({"_class_name": name}, 10)
+    with pytest.raises(CannotExpress, match="no scheduler_config.json says this|takes other steps"):
+        write(loaded.training, loaded.sampling)
