@@ -280,7 +280,7 @@ def test_karras_range_depends_on_the_class():
         (dict(trained_betas=[0.1, -0.2]), "trained_betas: beta_2 = -0.2"),
         (dict(trained_betas=[0.1, "x"]), "trained_betas: beta_2 = 'x'"),
         (dict(trained_betas=[]), "trained_betas must hold 1 to 1,000,000 numbers, got 0"),
-        (dict(num_train_timesteps=0), "num_train_timesteps must lie in \\[1, 1e\\+06\\], got 0"),
+        (dict(num_train_timesteps=0), "num_train_timesteps must lie in \\[1, 1,000,000\\], got 0"),
         (
             dict(num_train_timesteps=10**12),
             "num_train_timesteps=1000000000000 is more than the 1,000,000",
@@ -288,6 +288,13 @@ def test_karras_range_depends_on_the_class():
         (dict(num_train_timesteps=20), "50 steps do not fit on 20 levels"),
         (dict(steps_offset=999), "steps_offset=999 with 50 steps asks for timestep"),
         (dict(steps_offset=-1), "steps_offset must lie in"),
+        (dict(DPM, use_karras_sigmas=True, use_beta_sigmas=True), "at most one of them"),
+        (
+            dict(DPM, solver_type="midpont"),
+            "unknown solver_type 'midpont'. Did you mean 'midpoint'",
+        ),
+        (dict(DPM, algorithm_type="dpm"), "unknown algorithm_type 'dpm'"),
+        (dict(DPM, final_sigmas_type="none"), "unknown final_sigmas_type 'none'.*zero, sigma_min"),
         (dict(clip_sample=True, clip_sample_range=0), "clip_sample_range must be positive"),
         (
             dict(thresholding=True, sample_max_value=0.5),

@@ -51,7 +51,7 @@ class spacing:
             index = self._distilled(steps)
         else:
             index = self._inverted(steps) if self.inversion else self._spaced(steps)
-        check_offset(self.offset, steps, index[0], self.levels)
+        check_offset(self.offset, steps, float(index[0]), self.levels)
         k = index + 1 if self.inversion else np.append(index + 1, 0)
         return jnp.asarray(k / self.levels, float)
 
@@ -106,11 +106,17 @@ def path_of(reader: Reader, base: Any, steps: int) -> tuple[Any, Any]:
     grid = grid_of(reader, base.num_levels)
     if isinstance(grid, grids.leading) and steps <= grid.levels:
         first = grid.offset + (steps - 1) * (grid.levels // steps)
-        check_offset(grid.offset, steps, first, grid.levels)
+        check_offset(grid.offset, steps, float(first), grid.levels)
     if reader.class_name in ENDS_AT_FIRST_LEVEL:
         reader.say_of(
             "the last step", "approximate", "it lands on the first level, here on clean data."
         )
+    chosen = [field for field in SPREADS if reader.flag(field)]
+    if len(chosen) > 1:
+        raise DiffusersConfigError(f"{' and '.join(chosen)} are true: at most one of them can be.")
+    if reader.has("final_sigmas_type"):
+        reader.choice("final_sigmas_type", ("zero", "sigma_min"))
+    reader.flag("set_alpha_to_one")
     for field, kind in (("set_alpha_to_one", False), ("final_sigmas_type", "sigma_min")):
         if reader.has(field) and reader.class_name not in DISTILLED and reader.get(field) == kind:
             reader.say(
@@ -149,7 +155,9 @@ def path_of(reader: Reader, base: Any, steps: int) -> tuple[Any, Any]:
         "lambda_min_clipped",
         reason="no schedule here has these steps; those of timestep_spacing stand in.",
     )
-    if reader.has("interpolation_type") and reader.get("interpolation_type") != "linear":
+    if reader.has("interpolation_type") and (
+        reader.choice("interpolation_type", ("linear", "log_linear")) != "linear"
+    ):
         reader.say("interpolation_type", "inexpressible", "the steps of timestep_spacing stand in.")
     return base, grid
 

@@ -201,7 +201,7 @@ def _check_range(field: str, value: int | float) -> None:
             f"num_train_timesteps={value} is more than the {MAX_LEVELS:,} levels that are read: a table "
             "of them all would have to be made. Diffusion models have 1000 or a few thousand."
         )
-    ends = f"{'[' if with_low else '('}{low:g}, {high:g}{']' if with_high else ')'}"
+    ends = f"{'[' if with_low else '('}{low:,}, {high:,}{']' if with_high else ')'}"
     allowed = "be positive and finite" if ends == "(0, inf)" else f"lie in {ends}"
     raise DiffusersConfigError(f"{field} must {allowed}, got {_short(value)}.")
 

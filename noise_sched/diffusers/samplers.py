@@ -9,6 +9,13 @@ from noise_sched.diffusion import clocks, conditioning, solvers, thresholding
 # The classes that step with the network's own eps where they have changed x0.
 KEEPS_EPS = ("DDIMScheduler", "DDIMInverseScheduler")
 IGNORES_CLIPPING = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
+SOLVER_TYPES = (
+    "midpoint",
+    "heun",
+    "logrho",
+    "bh1",
+    "bh2",
+)  # what no class of DPM-Solver's kin refuses
 NO_NETWORK_VARIANCE = "the variance is no network's output here; 'small' stands in."
 
 
@@ -71,7 +78,7 @@ def _unipc(reader: Reader, base: Any) -> Any:
         "predict_x0", "disable_corrector", "solver_p", reason="unipc() has no such option."
     )
     reader.refuse("shift_terminal", reason="no schedule here is stretched so.")
-    variant = reader.get("solver_type")
+    variant = reader.choice("solver_type", SOLVER_TYPES)
     if variant not in ("bh1", "bh2"):
         reader.say("solver_type", "approximate", "diffusers takes 'bh2' in its place.")
         variant = "bh2"
@@ -104,8 +111,13 @@ def _dpm_singlestep(reader: Reader, base: Any) -> Any:
 
 def _stochastic(reader: Reader) -> float:
     """1 for the SDE, 0 for the ODE, of DPM-Solver++."""
-    kind = reader.get("algorithm_type")
-    if kind not in ("dpmsolver++", "sde-dpmsolver++"):
+    kind = reader.choice(
+        "algorithm_type",
+        ("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver", "deis"),
+    )
+    if kind == "deis":
+        reader.say("algorithm_type", "approximate", "diffusers takes 'dpmsolver++' in its place.")
+    elif kind not in ("dpmsolver++", "sde-dpmsolver++"):
         reader.say(
             "algorithm_type",
             "inexpressible",
@@ -119,7 +131,7 @@ def _stochastic(reader: Reader) -> float:
 
 def midpoint_or_heun(reader: Reader) -> str:
     """The variant of order 2 that solver_type means."""
-    variant = reader.get("solver_type")
+    variant = reader.choice("solver_type", SOLVER_TYPES)
     if variant not in ("midpoint", "heun"):
         reader.say("solver_type", "approximate", "diffusers takes 'midpoint' in its place.")
         return "midpoint"
@@ -127,8 +139,12 @@ def midpoint_or_heun(reader: Reader) -> str:
 
 
 def _deis(reader: Reader, base: Any) -> Any:
-    for field, own in (("algorithm_type", "deis"), ("solver_type", "logrho")):
-        if reader.get(field) != own:
+    algorithms = ("deis", "dpmsolver", "dpmsolver++")
+    for field, known, own in (
+        ("algorithm_type", algorithms, "deis"),
+        ("solver_type", SOLVER_TYPES, "logrho"),
+    ):
+        if reader.choice(field, known) != own:
             reader.say(field, "approximate", f"diffusers takes {own!r} in its place.")
     return solvers.deis(reader.whole("solver_order"), reader.flag("lower_order_final"))
 

@@ -194,7 +194,7 @@ def _edm_training(reader: Reader, sigma_data: float, told: Any) -> Training:
 def _spread(reader: Reader) -> Any:
     """The sampling schedule between sigma_min and sigma_max."""
     ends = given_range(reader, 0.002, 80.0)
-    if reader.get("final_sigmas_type") == "sigma_min":
+    if reader.choice("final_sigmas_type", ("zero", "sigma_min")) == "sigma_min":
         reader.say("final_sigmas_type", "approximate", "here the last step lands on clean data.")
     if reader.choice("sigma_schedule", ("karras", "exponential")) == "karras":
         return schedules.karras(*ends, reader.number("rho"))
