@@ -14,7 +14,7 @@ import pytest
 from mixtures import mixture
 
 from noise_sched import build
-from noise_sched.diffusion import solvers, specs, thresholding
+from noise_sched.diffusion import solvers
 from noise_sched.diffusion.inversion import invert
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import NoiseLevel
@@ -35,6 +35,9 @@ SIGMAS = {  # method -> (spec, frame), on recorded sigmas
     "single3_heun": ("dpmpp_single(3, variant='heun')", "vp"),
     "single3_sde": ("dpmpp_single(3, eta=1)", "vp"),
     "single3_even": ("dpmpp_single(3, lower_order_final=False)", "vp"),
+    # tau is 1 at level numbers 200 ... 800 of "sd", elsewhere 0.
+    "sa22": ("sa_solver(s_tmin=0.57, s_tmax=5.12)", "vp"),
+    "sa34": ("sa_solver(3, 4, s_tmin=0.57, s_tmax=5.12)", "vp"),
     "lms2": ("lms(2)", "ve"),
     "lms4": ("lms()", "ve"),
     "kdpm2": ("dpm2()", "ve"),
@@ -138,7 +141,10 @@ def test_on_a_table(case):
     # DDIM and PLMS with set_alpha_to_one=False end at the first level; TCD always does.
     first = method(case).startswith(("ddim", "tcd")) or case.endswith("one0/N10")
     spec, threshold = TABLE[method(case)]
-    x0, x = check(case, spec, table_levels(case, "first" if first else 1.0), threshold)
+    # DDPM's mean is made of two products in float32.
+    tolerance = 4e-6 if method(case).startswith("ddpm") else 2e-6
+    levels = table_levels(case, "first" if first else 1.0)
+    x0, x = check(case, spec, levels, threshold, tolerance)
     if not first:
         np.testing.assert_allclose(x0, x, atol=1e-12)
 
@@ -176,8 +182,3 @@ def test_inversion(case, spec):
     np.testing.assert_allclose(
         run(jnp.asarray(expected[0])), expected[-1], rtol=0, atol=2e-6 * np.abs(expected).max()
     )
-
-
-def test_every_threshold_can_keep_eps():
-    assert all("keep_eps" in vars(made()) for made in (thresholding.static, thresholding.dynamic))
-    assert set(specs.choices("threshold")) == {"none", "static", "dynamic"}

@@ -1,9 +1,12 @@
 """Solvers against closed forms: for Gaussian data the exact denoiser is known."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mixtures import mixture
 
 from noise_sched.diffusion import (
     grids,
@@ -15,8 +18,10 @@ from noise_sched.diffusion import (
     specs,
     thresholding,
 )
+from noise_sched.diffusion.inversion import invert
 from noise_sched.diffusion.parametrization import Prediction, from_x0
 from noise_sched.diffusion.sampling import draw, example_keys, initial_noise, sample
+from noise_sched.diffusion.solvers.base import State, draws
 
 SOLVERS = ["ddim()", "ddim(eta=0.5)", "ddim(eta=1)", "ddpm('large')", "ddpm('small')"]
 MEAN, STD = 0.3, 0.5
@@ -170,6 +175,63 @@ def test_threshold_recomputes_eps():
     np.testing.assert_allclose(process.diffuse(level, prediction.x0, prediction.eps), x, rtol=1e-6)
 
 
+WIDE = lambda x, level, memory: (from_x0(level, x, 3 * x), memory)  # noqa: E731
+
+
+@pytest.mark.parametrize("threshold", ["static(0.5)", "dynamic(0.9, 0.5)"])
+def test_threshold_that_keeps_eps(threshold):
+    """x0 is bounded as without, and eps is the denoiser's own."""
+    level, x = process.vp().level(jnp.asarray([-2.0])), jnp.asarray([[3.0, -0.1, 0.2]])
+    usual = specs.build(threshold, "threshold")
+    keeping = dataclasses.replace(usual, keep_eps=True)
+    assert specs.build(repr(keeping), "threshold") == keeping != usual
+    own, recomputed, kept = (f(WIDE)(x, level, ())[0] for f in (lambda d: d, usual, keeping))
+    np.testing.assert_array_equal(kept.x0, recomputed.x0)
+    np.testing.assert_array_equal(kept.eps, own.eps)
+    assert np.abs(kept.eps - recomputed.eps).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("spec", "differs"),
+    [
+        *(
+            (spec, True)
+            for spec in ("ddim()", "ddim(eta=0.5)", "ddpm()", "deis()", "lms()", "tcd()")
+        ),
+        *(
+            (spec, False)
+            for spec in ("euler()", "heun()", "dpmpp()", "unipc()", "dpmpp_sde()", "lcm()")
+        ),
+    ],
+)
+def test_who_looks_at_the_eps_that_is_kept(spec, differs):
+    """Methods that step from x_t and x0 do not."""
+    levels = process.vp().level(jnp.asarray([-3.0, 0.0]))
+    now, after = (levels.map(lambda f, i=i: f[i : i + 1]) for i in (0, 1))
+    x, solver = jnp.asarray([[3.0, -0.1, 0.2]]), specs.build(spec, "solver")
+    noise = jnp.zeros((draws(solver), *x.shape)) if draws(solver) > 1 else jnp.zeros_like(x)
+
+    def stepped(keep_eps):
+        state = State(x, history=solver.init(x, levels))
+        denoise = thresholding.static(0.5, keep_eps)(WIDE)
+        return solver.step(denoise, state, now, after, noise)[0].x
+
+    assert (np.abs(stepped(True) - stepped(False)).max() > 0.01) == differs
+
+
+def test_ddpm_returns_its_last_noise_if_asked():
+    """Diffusers does at every last level but number 0: sigma_t z for the large variance, 0 for the small."""
+    levels = process.vp().level(jnp.asarray([1.0, jnp.inf]))
+    noise = jnp.asarray([[[1.0, -2.0]]])
+    run = lambda solver: sample(  # noqa: E731
+        jax.random.key(0), gaussian, solver, levels, jnp.zeros((1, 2)), noise=noise
+    )
+    usual = run(solvers.ddpm())
+    expected = usual + levels.sigma[0] * noise[0]
+    np.testing.assert_allclose(run(solvers.ddpm(last_noise=True)), expected, rtol=1e-6)
+    np.testing.assert_array_equal(run(solvers.ddpm("small", last_noise=True)), usual)
+
+
 def test_sampling_is_one_compiled_scan():
     levels = path(50)
     text = (
@@ -205,15 +267,19 @@ def test_returned_is_the_last_prediction():
         (dict(unroll=0), "unroll must be at least 1, got 0"),
         (dict(levels=process.NoiseLevel(jnp.ones(1), jnp.ones(1))), r"\[steps \+ 1\], got \(1,\)"),
         (dict(noise=jnp.zeros((3, 2, 3))), r"\(5, 2, 3\), got \(3, 2, 3\)"),
+        (
+            dict(noise=jnp.zeros((5, 2, 3)), solver=solvers.dpmpp_sde()),
+            r"\[steps, draws, \*x_T.shape\] = \(5, 2, 2, 3\), got \(5, 2, 3\)",
+        ),
     ],
 )
 def test_wrong_shapes_are_refused(change, message):
-    given = dict(levels=path(5), noise=None, unroll=1) | change
+    given = dict(levels=path(5), noise=None, unroll=1, solver=solvers.ddim()) | change
     with pytest.raises(ValueError, match=message):
         sample(
             jax.random.key(0),
             gaussian,
-            solvers.ddim(),
+            given["solver"],
             given["levels"],
             jnp.zeros((2, 3)),
             noise=given["noise"],
@@ -244,3 +310,54 @@ def test_eps_prediction_is_finite_from_the_plain_cosine():
     x0 = sample(jax.random.key(1), thresholding.static()(network), solvers.ddim(), levels, x_T)
     assert jnp.isfinite(x0).all() and jnp.abs(x0).max() <= 1
     assert schedules.plain_cosine().gamma(1.0) > 0
+
+
+def round_trip(solver, levels, iterations=1):
+    """The largest difference between images and what is drawn from their own noise."""
+    x = jnp.linspace(-1.5, 2, 9).reshape(9, 1)
+    denoise = mixture(jnp.asarray([[-0.4], [0.6]]), [0.4, 0.3])
+
+    @jax.jit
+    def there_and_back(x):
+        x_T = invert(denoise, solver, levels, x, iterations=iterations)
+        _, kept = sample(jax.random.key(0), denoise, solver, levels, x_T, trajectory=True)
+        return kept.x[-1]
+
+    return float(jnp.abs(there_and_back(x) - x).max())
+
+
+@pytest.mark.parametrize(("spec", "low", "high"), [("ddim()", 0.9, 1.1), ("dpmpp(2)", 1.8, 2.3)])
+def test_round_trip_of_inversion_has_the_methods_order(spec, low, high):
+    """Between two levels that are neither clean data nor zero SNR."""
+    with jax.enable_x64(True):
+        counts = [80, 160]
+        paths = [process.vp().level(jnp.linspace(-4, 6, n + 1)) for n in counts]
+        errors = [round_trip(specs.build(spec), levels) for levels in paths]
+        order = np.log2(errors[0] / errors[1])
+        assert low < order < high, (order, errors)
+
+
+def test_iterated_inversion_is_exact_from_clean_data_to_zero_snr():
+    with jax.enable_x64(True):
+        levels = path(20)
+        assert levels.alpha[0] == 0 and levels.sigma[-1] == 0
+        once, often = (round_trip(solvers.ddim(), levels, iterations=n) for n in (1, 60))
+        assert often < 1e-9 < 0.01 < once
+
+
+def test_higher_order_inversion_begins_at_clean_data():
+    with jax.enable_x64(True):
+        first, second = (round_trip(solvers.dpmpp(order), path(40)) for order in (1, 2))
+        assert second < first < 0.2
+
+
+@pytest.mark.parametrize(
+    ("solver", "iterations", "message"),
+    [
+        (solvers.ddim(eta=1.0), 1, "deterministic solver, got ddim.eta=1.0."),
+        (solvers.ddim(), 0, "iterations must be at least 1, got 0"),
+    ],
+)
+def test_wrong_inversions_are_refused(solver, iterations, message):
+    with pytest.raises(ValueError, match=message):
+        invert(gaussian, solver, path(3), jnp.zeros((2, 1)), iterations=iterations)

@@ -30,7 +30,9 @@ from noise_sched.diffusion.numbers import is_plain
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import sample
+from noise_sched.diffusion.solvers.base import draws
 from noise_sched.diffusion.solvers.exponential import psi
+from noise_sched.diffusion.solvers.ode import direction_of, level_towards
 
 MEANS, STDS, WEIGHTS = (-0.6, 0.5), (0.3, 0.2), (0.4, 0.6)
 EVERY = [
@@ -57,7 +59,20 @@ EVERY = [
     "unipc(2)",
     "unipc(3)",
     "unipc(3, variant='bh1', lower_order_final=False)",
+    "heun(clock=by_flow())",
+    "deis(3)",
+    "lms()",
+    "pndm()",
+    "pndm(start='runge_kutta')",
+    "dpm2(eta=1)",
+    "dpmpp_single(3, eta=1, variant='heun')",
+    "dpmpp_sde()",
+    "sa_solver()",
+    "lcm()",
+    "tcd()",
 ]
+# Methods that look between levels, in the path's frame: there it is a conic, which VP and VE are.
+BETWEEN = ("stage", "runge_kutta", "dpm2", "dpmpp_sde")
 
 
 @pytest.fixture
@@ -90,26 +105,52 @@ def cdf(x, level):
     )
 
 
+@jax.jit
 def quantile(p, level):
     """The inverse of `cdf`, by bisection."""
-    high = jnp.full(p.shape, 50.0) * (level.alpha + level.sigma)
-    low = -high
-    for _ in range(100):
+
+    def halve(_, ends):
+        low, high = ends
         middle = (low + high) / 2
         below = cdf(middle, level) < p
-        low, high = jnp.where(below, middle, low), jnp.where(below, high, middle)
-    return (low + high) / 2
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    high = jnp.full(p.shape, 50.0) * (level.alpha + level.sigma)
+    return sum(jax.lax.fori_loop(0, 100, halve, (-high, high))) / 2
 
 
-def error(solver, levels):
-    """Root mean square distance of the final state from the probability flow's."""
+class padded:
+    """A solver that stands still where a path repeats its last level: many lengths, one program."""
+
+    stochastic = True
+
+    def __init__(self, solver):
+        self.solver, self.init, self.draws = solver, solver.init, draws(solver)
+
+    def step(self, denoise, state, level, next_level, noise):
+        moved, prediction = self.solver.step(denoise, state, level, next_level, noise)
+        stays = ((level.alpha == next_level.alpha) & (level.sigma == next_level.sigma))[0]
+        state = jax.tree.map(lambda old, new: jnp.where(stays, old, new), state, moved)
+        return state, Prediction(state.x, state.x)
+
+
+def errors(solver, paths):
+    """Root mean square distances of the final states from the probability flow's, path by path."""
     p = jnp.linspace(0.02, 0.98, 25)
-    first, last = (jax.tree.map(lambda f: f[i], levels.map(jnp.asarray)) for i in (0, -1))  # noqa: B023
-    x_T, expected = quantile(p, first)[:, None], quantile(p, last)[:, None]
-    _, kept = jax.jit(
-        lambda x: sample(jax.random.key(0), denoiser(), solver, levels, x, trajectory=True)
-    )(x_T)
-    return float(jnp.sqrt(jnp.mean((kept.x[-1] - expected) ** 2)))
+    longest = max(levels.alpha.shape[0] for levels in paths)
+
+    @jax.jit
+    def run(levels, x):
+        return sample(jax.random.key(0), denoiser(), padded(solver), levels, x)
+
+    found = []
+    for levels in paths:
+        first, last = (jax.tree.map(lambda f: f[i], levels.map(jnp.asarray)) for i in (0, -1))  # noqa: B023
+        x_T, expected = quantile(p, first)[:, None], quantile(p, last)[:, None]
+        rest = longest - levels.alpha.shape[0]
+        x = run(levels.map(lambda f: jnp.pad(f, (0, rest), mode="edge")), x_T)  # noqa: B023
+        found.append(float(jnp.sqrt(jnp.mean((x - expected) ** 2))))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -132,18 +173,25 @@ def error(solver, levels):
         ("unipc(2)", karras, 2.5, 5),
         ("unipc(3)", karras, 2.5, 5),
         ("unipc(3, variant='bh1')", karras, 2.5, 5),
+        ("heun(clock=by_flow())", cosine, 1.9, 2.2),
+        ("deis(3)", karras, 2.5, 5),
+        ("lms()", karras, 2.5, 5),
+        ("pndm()", karras, 1.9, 2.3),
+        ("dpmpp_single(3)", karras, 2.2, 5),
+        ("dpmpp_sde(eta=0)", karras, 1.9, 2.2),
+        ("sa_solver(3, 4, tau=0)", karras, 2.5, 5),
     ],
 )
 def test_order_of_convergence(float64, spec, path, low, high):
     counts = [32, 64, 128]
-    errors = [error(build(spec, "solver"), path(n)) for n in counts]
-    order = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
-    assert low < order < high, (order, errors)
+    found = errors(build(spec, "solver"), [path(n) for n in counts])
+    order = -np.polyfit(np.log(counts), np.log(found), 1)[0]
+    assert low < order < high, (order, found)
 
 
 def test_third_order_is_the_most_accurate(float64):
-    errors = [error(solvers.dpmpp(order), karras(64)) for order in (1, 2, 3)]
-    assert errors[2] < errors[1] / 5 < errors[0] / 25, errors
+    first, second, third = (errors(solvers.dpmpp(order), [karras(64)])[0] for order in (1, 2, 3))
+    assert third < second / 5 < first / 25, (first, second, third)
 
 
 FRAME_FREE = [s for s in EVERY if s != "ddpm('large')"]  # its noise is sigma_t of the frame
@@ -153,10 +201,10 @@ FRAME_FREE = [s for s in EVERY if s != "ddpm('large')"]  # its noise is sigma_t 
 def test_the_frame_does_not_matter(float64, spec):
     """(alpha, sigma) -> (c alpha, c sigma), c another at every level, changes units of x_t only."""
     levels = cosine(10)
-    # Where a solver looks between levels the path's frame is a conic: VP stretched to VE is one.
-    stretch = 1 / jnp.maximum(levels.alpha, 0.5) if "stage" not in spec else 1 / levels.alpha
-    if "stage" in spec:
-        levels, stretch = cosine(10).map(lambda f: f[1:]), stretch[1:]
+    stretch = 1 / jnp.maximum(levels.alpha, 0.5)
+    if any(name in spec for name in BETWEEN):
+        levels = levels.map(lambda f: f[1:])
+        stretch = 1 / levels.alpha
     stretched = NoiseLevel(levels.alpha * stretch, levels.sigma * stretch)
     x_T = levels.sigma[0] * jax.random.normal(jax.random.key(0), (4, 1))
     key, solver = jax.random.key(0), build(spec, "solver")
@@ -181,21 +229,6 @@ def test_a_single_step_lands_on_x0(spec):
     x_T = jax.random.normal(jax.random.key(0), (4, 1))
     x0 = sample(jax.random.key(1), denoiser(), build(spec, "solver"), cosine(1), x_T)
     np.testing.assert_allclose(x0, np.full((4, 1), np.dot(MEANS, WEIGHTS)), atol=1e-6)
-
-
-class padded:
-    """A solver that stands still where a path repeats its last level: many lengths, one program."""
-
-    stochastic = True
-
-    def __init__(self, solver):
-        self.solver, self.init = solver, solver.init
-
-    def step(self, denoise, state, level, next_level, noise):
-        moved, prediction = self.solver.step(denoise, state, level, next_level, noise)
-        stays = (level.sigma == 0)[0]
-        state = jax.tree.map(lambda old, new: jnp.where(stays, old, new), state, moved)
-        return state, Prediction(state.x, state.x)
 
 
 PATHS = {
@@ -249,6 +282,8 @@ def twin(x, level, memory):
         ("dpmpp(3, eta=1)", 300),
         ("euler(clock=by_angle(), churn=20)", 1600),
         ("heun(churn=40)", 200),
+        ("dpmpp_sde()", 200),
+        ("sa_solver(s_tmin=0.05, s_tmax=50)", 300),
         ("heun(clock=by_angle(), churn=40, s_tmin=0.05, s_tmax=50)", 200),
     ],
 )
@@ -274,6 +309,13 @@ def test_marginal_mean_and_variance(spec, steps):
         ("euler_ancestral(eta=0.3)", "ddim(eta=0.3)"),
         ("euler_ancestral(eta=0.0)", "euler()"),
         ("heun(frame='ve')", "heun(clock=by_sigma())"),
+        ("euler(clock=by_flow())", "ddim()"),
+        ("deis(1)", "ddim()"),
+        ("lms(1)", "ddim()"),
+        ("pndm(1, start='euler')", "ddim()"),
+        ("dpmpp_single(1, eta=1)", "ddim(eta=1)"),
+        ("tcd(0)", "ddim()"),
+        ("sa_solver(2, 3, tau=0)", "unipc(2, variant='bh1')"),
     ],
 )
 def test_different_names_of_one_method(float64, one, other):
@@ -299,9 +341,20 @@ def test_clocks(float64, name):
     np.testing.assert_allclose(clock.rate(cos, sin), rate, rtol=1e-8)
 
 
+@pytest.mark.parametrize("made", [process.vp(), process.ve(), process.flow()])
+def test_a_level_between_two_is_in_the_paths_frame(float64, made):
+    """Flow matching's too, which is no conic."""
+    ends = made.level(jnp.asarray([-3.0, 0.5]))
+    between = made.level(jnp.asarray([-1.0]))
+    cos, sin = direction_of(between)
+    found = level_towards(*(ends.map(lambda f, i=i: f[i : i + 1]) for i in (0, 1)), cos, sin)
+    np.testing.assert_allclose(found.alpha, between.alpha, rtol=1e-12)
+    np.testing.assert_allclose(found.sigma, between.sigma, rtol=1e-12)
+
+
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 def test_psi_is_its_integral(float64, order):
-    h = jnp.asarray([1e-6, 1e-3, 0.1, 0.499, 0.501, 2.0, 30.0])
+    h = jnp.asarray([-8.0, -0.51, -0.3, 1e-6, 1e-3, 0.1, 0.499, 0.501, 2.0, 30.0])
     s, w = np.polynomial.legendre.leggauss(100)
     s, w = (s + 1) / 2, w / 2
     h = np.asarray(h)[:, None]
@@ -391,7 +444,7 @@ def test_numbers_of_solvers_are_leaves(spec, field, values):
         ("heun(s_tmin=2, s_tmax=1)", "s_tmin <= s_tmax, got s_tmin=2, s_tmax=1"),
         ("euler(s_noise=0)", "euler.s_noise. must be positive"),
         ("heun(stage=1.5)", r"\(0, 1\], got 1.5"),
-        ("heun(frame='vpp')", "'ve', 'vp' or None"),
+        ("heun(frame='vpp')", "'ve', 'vp', 'flow' or None"),
         ("heun(clock=by_angel())", "Did you mean 'by_angle'"),
         ("dpmpp(4)", "must be 1, 2 or 3, got 4"),
         ("dpmpp(2, eta=2)", r"\[0, 1\], got 2"),
@@ -399,6 +452,23 @@ def test_numbers_of_solvers_are_leaves(spec, field, values):
         ("unipc(0)", "must be 1, 2 or 3, got 0"),
         ("unipc(variant='bh3')", "'bh1' or 'bh2'"),
         ("euler_ancestral(2)", r"\[0, 1\], got 2"),
+        ("deis(4)", "must be 1, 2 or 3, got 4"),
+        ("lms(0)", "must be 1, 2, 3 or 4, got 0"),
+        ("pndm(start='rk')", "'heun', 'euler', 'runge_kutta', got 'rk'"),
+        ("pndm(5)", "must be 1, 2, 3 or 4, got 5"),
+        ("dpm2(eta=-1)", r"\[0, 1\], got -1"),
+        ("dpmpp_single(4)", "must be 1, 2 or 3, got 4"),
+        ("dpmpp_single(eta=3)", r"\[0, 1\], got 3"),
+        ("dpmpp_single(variant='bh1')", "'midpoint' or 'heun'"),
+        ("dpmpp_sde(stage=0)", r"\(0, 1\], got 0"),
+        ("lcm(scale=0)", "positive, got 0"),
+        ("sa_solver(4)", "predictor.*1, 2 or 3, got 4"),
+        ("sa_solver(corrector=1)", "2, 3 or 4, got 1"),
+        ("sa_solver(tau=-1)", "non-negative, got -1"),
+        ("sa_solver(s_tmin=2, s_tmax=1)", "s_tmin=2, s_tmax=1"),
+        ("tcd(gamma=2)", r"\[0, 1\], got 2"),
+        ("tcd(schedule=cosine())", "table of levels"),
+        ("deis(ordre=2)", "Did you mean 'order'"),
         ("by_beta(beta_d=0)", "must be positive"),
     ],
 )

@@ -16,4 +16,5 @@ from noise_sched.diffusion.solvers.euler_ancestral import euler_ancestral as eul
 from noise_sched.diffusion.solvers.heun import heun as heun
 from noise_sched.diffusion.solvers.lms import lms as lms
 from noise_sched.diffusion.solvers.pndm import pndm as pndm
+from noise_sched.diffusion.solvers.sa_solver import sa_solver as sa_solver
 from noise_sched.diffusion.solvers.unipc import unipc as unipc

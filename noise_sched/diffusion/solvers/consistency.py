@@ -95,7 +95,8 @@ class tcd:
     """Trajectory consistency distillation's sampler, equation (1).
 
     Attributes:
-      gamma: 0 is `ddim()`, 1 is `lcm()`; published 0.3 for few steps.
+      gamma: 0 is `ddim()`; 1 keeps only the noise of the table's first level, and is `lcm()` but for
+        that; published 0.3.
       schedule: the table that the network was trained with; its levels are what gamma is a share of.
     """
 
@@ -105,7 +106,7 @@ class tcd:
     )
 
     def __post_init__(self):
-        check_share("tcd(gamma)", self.gamma, "0 is deterministic, 1 is lcm()")
+        check_share("tcd(gamma)", self.gamma, "0 is deterministic, 1 renews all noise")
         require(
             num_levels(self.schedule) > 0,
             f"tcd(schedule) must be a table of levels, such as scaled_linear(), got {self.schedule!r}; "
