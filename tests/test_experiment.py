@@ -1,6 +1,7 @@
 """Config -> objects: the published sizes, and every mix that cannot work is refused in one message."""
 
 import importlib
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from configs import digits
-from noise_sched import experiment
+from noise_sched import drawing, experiment
+from noise_sched.diffusion.process import diffuse
+from noise_sched.diffusion.sampling import initial_noise
 from noise_sched.experiment import ConfigError
 
 PUBLISHED = {
@@ -276,3 +279,75 @@ def test_self_conditioning_masks_the_memory_and_stops_the_gradient(tiny):
     assert float(loss(2.0, 1.0)) != float(loss(2.0, 0.0))
     plain, conditioned = (jax.grad(loss)(0.0, rate) for rate in (0.0, 1.0))
     np.testing.assert_allclose(plain, conditioned, rtol=1e-6)
+
+
+GUIDED = {"sample.guidance": "autoguide(2)", "sample.guide_workdir": "runs/worse"}
+
+
+def test_a_second_network_is_needed_for_autoguidance():
+    exp = experiment.from_config(changed(GUIDED))
+    with pytest.raises(ConfigError, match=r"autoguide\(2\).*none was given.*guidance='none\(\)'"):
+        exp.sampler()
+    exp.unguided().sampler()
+    assert exp.needs_guide and not exp.unguided().needs_guide
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.image_size": 16}, "runs/worse.*data.image_size is 16 there and 4 here"),
+        ({"network.num_classes": 5}, "num_classes is 5 there and 10 here"),
+        (
+            {"process": "vp(0.5)"},
+            r"process is vp\(input_scale=0.5\) there and vp\(input_scale=1.0\) here",
+        ),
+        (
+            {"conditioning": "log_sigma()", "sample.schedule": "plain_cosine()"},
+            "log_sigma.*infinite at zero SNR, where config.sample.schedule='cosine",
+        ),
+    ],
+)
+def test_a_guide_that_cannot_guide_is_refused_before_it_is_read(changes, message, monkeypatch):
+    exp, guide = (experiment.from_config(changed(c)) for c in (GUIDED, changes))
+    with pytest.raises(ConfigError, match=message):
+        exp.sampler(guide)
+    # `sample` reads no weights before: the folder without checkpoints is not even looked at.
+    monkeypatch.setattr(drawing.workdir, "load_config", lambda _: guide.config)
+    with pytest.raises(ConfigError, match=message):
+        drawing.run(exp.config, pathlib.Path("nowhere"), pathlib.Path("nowhere/out"), 1)
+
+
+def test_a_guide_may_be_another_network_with_another_memory_and_parametrization():
+    """Against the two networks called by hand, each with its own memory, through a path of two steps."""
+    made = {
+        "own": changed(GUIDED | {"sample.steps": 2, "sample.solver": "ddim()"}),
+        "guide": changed(
+            {"parametrization": "x0()", "input_scale": "analytic(0.5)", "network.latent_slots": 3}
+        ),
+        "unlabelled": changed({"network.num_classes": 0}),
+    }
+    own, guide, unlabelled = (experiment.from_config(c) for c in made.values())
+    own.sampler(unlabelled)  # a guide without classes is published too
+    # Not fresh ones, whose last layer is zero: their memory would not matter.
+    random = np.random.default_rng(0)
+    shapes = [jax.eval_shape(e.init_params, jax.random.key(0)) for e in (own, guide)]
+    params = jax.tree.map(lambda leaf: random.normal(0, 0.3, leaf.shape).astype("f"), shapes)
+    keys, label = jax.random.split(jax.random.key(2), 1), jnp.full(1, 3)
+    images = own.sampler(guide)(params[0], keys, label, params[1])
+
+    @jax.jit
+    def by_hand(params):
+        networks = [e.branch(p, label) for e, p in zip((own, guide), params, strict=True)]
+        memories = [e.network.initial_memory(1) for e in (own, guide)]
+        x = initial_noise(keys, jax.tree.map(lambda f: f[0], own.levels), own.image_shape)
+        for i in range(2):
+            level, following = (own.levels.map(lambda f, k=k: f[k : k + 1]) for k in (i, i + 1))
+            calls = [n(x, level, m) for n, m in zip(networks, memories, strict=True)]
+            (wanted, away), memories = zip(*calls, strict=True)
+            x0 = jnp.clip(away.x0 + 2 * (wanted.x0 - away.x0), -1.0, 1.0)
+            noisy = level.expand_to(x)
+            eps = (x - noisy.alpha * x0) / noisy.sigma
+            x = diffuse(following, x0, eps)
+        return x0
+
+    np.testing.assert_allclose(images, by_hand(params), rtol=1e-4, atol=1e-5)

@@ -160,6 +160,12 @@ class Facts:
 
     @functools.cached_property
     @_in(64)
+    def called_logsnr(self) -> np.ndarray:
+        """LogSNR of x_t, input scaling included, where the network is called, [steps]."""
+        return np.asarray(self.levels.logsnr)[:-1]
+
+    @functools.cached_property
+    @_in(64)
     def terminal(self) -> End:
         """Where training ends."""
         return self._end(float(self.training.schedule.logsnr(1.0)))
@@ -174,7 +180,7 @@ class Facts:
     @_in(64)
     def start(self) -> End:
         """Where sampling starts."""
-        return self._end(float(self.logsnr[0]))
+        return self._end(float(np.asarray(self.logsnr)[0]))
 
     @property
     def trains_zero_snr(self) -> bool:

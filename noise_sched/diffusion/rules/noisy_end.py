@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from noise_sched.diffusion import grids, parametrization, schedules, thresholding
 from noise_sched.diffusion.rules.base import Rule, Words, rule
@@ -150,8 +151,8 @@ def _late_start(facts: Facts) -> Words:
 @rule("eps_near_zero_snr", "note", "ZT 3.2")
 def _large_first_guess(facts: Facts) -> Words:
     own = facts.training.parametrization
-    alpha = float(facts.levels.alpha[0])
-    frame = math.hypot(alpha, float(facts.levels.sigma[0]))
+    alpha, sigma = (float(np.asarray(f)[0]) for f in (facts.levels.alpha, facts.levels.sigma))
+    frame = math.hypot(alpha, sigma)
     bounded = not isinstance(facts.sampling.threshold, thresholding.none)
     if own.supports_zero_snr or bounded or not 0 < alpha < 1e-3 * frame:
         return None

@@ -78,7 +78,7 @@ def _untrained(facts: Facts) -> Words:
 
 @rule("steps_crowded_in_noise", "flaw", "EDM 3; Karras steps on a zero-SNR table")
 def _crowded(facts: Facts) -> Words:
-    logsnr = np.asarray(facts.levels.logsnr)[:-1]
+    logsnr = facts.called_logsnr
     above = int((logsnr < -2 * math.log(CROWDED_SIGMA)).sum())
     if above <= 1 or above < CROWDED_SHARE * len(logsnr):
         return None
@@ -92,7 +92,7 @@ def _crowded(facts: Facts) -> Words:
 
 @rule("ends_noisy", "note", "EDM Table 1: the last sigma is 0")
 def _ends_noisy(facts: Facts) -> Words:
-    left = float(facts.levels.sigma[-1] / facts.levels.alpha[-1])
+    left = float(np.asarray(facts.levels.sigma)[-1] / np.asarray(facts.levels.alpha)[-1])
     if left <= 0:
         return None
     return (
@@ -126,10 +126,18 @@ def _first_step_of_linspace(facts: Facts) -> Words:
     )
 
 
-def _stuck(path: NoiseLevel) -> int:
-    """How many steps do not raise alpha / sigma: the ratio that every solver divides by, in float32."""
+def _stands_still(path: NoiseLevel) -> np.ndarray:
+    """Which steps do not raise alpha / sigma, the ratio that solvers divide by, [steps].
+
+    Beyond rounding: four amplitudes and three operations in float32, each to half an epsilon.
+    """
     alpha, sigma = (np.asarray(f, np.float32) for f in (path.alpha, path.sigma))
-    return int((~(alpha[:-1] * sigma[1:] < alpha[1:] * sigma[:-1])).sum())
+    equal = np.float32(1 - 4 * np.finfo(np.float32).eps)
+    return ~(alpha[:-1] * sigma[1:] < equal * (alpha[1:] * sigma[:-1]))
+
+
+def _stuck(path: NoiseLevel) -> int:
+    return int(_stands_still(path).sum())
 
 
 def _without_repetition(facts: Facts, stuck: int) -> str:
@@ -144,10 +152,18 @@ def _without_repetition(facts: Facts, stuck: int) -> str:
 def _draws_finite(facts: Facts) -> bool:
     """Whether the solver comes to finite images along this path, with an exact denoiser.
 
-    The solver itself is asked, so that a new one needs no entry in a list.
+    The solver itself is asked, so that a new one needs no entry in a list: along the path, and along the
+    same one with levels that differ by rounding made equal, where nothing hides a division by 0.
     """
+    path = facts.path
+    # Where a step stands still, its end is the level that it starts from.
+    last_move = np.maximum.accumulate(
+        np.where(_stands_still(path), 0, np.arange(1, facts.sampling.steps + 1))
+    )
+    index = np.concatenate([[0], last_move])
     with jax.enable_x64(False):
-        return bool(_finite(facts.sampling.solver, facts.path))
+        paths = path, path.map(lambda field: field[index])
+        return all(bool(_finite(facts.sampling.solver, each)) for each in paths)
 
 
 @functools.partial(jax.jit, static_argnames="solver")
