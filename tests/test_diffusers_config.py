@@ -364,7 +364,7 @@ def test_noise_on_the_finished_image(spacing, offset, noisy):
 def test_linspace_of_ddim_is_told_with_its_levels():
     found = {f.name: f.what for f in findings(load(dict(ZERO, timestep_spacing="linspace"), 10))}
     said = found["previous_level_of_another_path"]
-    assert "10 of 10 steps (timestep 999 goes with 899, while the list goes on with 888)" in said
+    assert "9 of 10 steps (timestep 999 goes with 899, while the list goes on with 888)" in said
 
 
 def test_the_exponential_table_of_heun():
