@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from configs import digits
-from noise_sched import drawing, experiment
+from noise_sched import drawing, experiment, train
 from noise_sched.diffusion.process import diffuse
 from noise_sched.diffusion.sampling import initial_noise
 from noise_sched.experiment import ConfigError
+from noise_sched.training.metrics import MetricWriter
 
 PUBLISHED = {
     "cifar10_rin": 30_951_180,
@@ -290,6 +291,14 @@ def test_a_second_network_is_needed_for_autoguidance():
         exp.sampler()
     exp.unguided().sampler()
     assert exp.needs_guide and not exp.unguided().needs_guide
+
+
+def test_training_draws_its_grids_without_a_guide_and_says_so(capsys):
+    writer = object.__new__(MetricWriter)  # nothing is drawn yet
+    train._draw_grid(experiment.from_config(changed(GUIDED)), writer)
+    assert "grids are drawn without guidance" in capsys.readouterr().out
+    train._draw_grid(experiment.from_config(changed({"sample.guidance": "cfg(2)"})), writer)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
