@@ -3,6 +3,7 @@
 diffusion, networks, training, data and evaluation never import each other, nor what joins them;
 diffusion is mathematics on jax alone; configs are data. No module is a grab bag. `convert` is a command
 in several files: it joins rooms as the other commands do, but its readers of foreign files join nothing.
+`diffusers` reads and judges foreign settings for a command.
 """
 
 import ast
@@ -15,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = "noise_sched"
 ROOMS = ("diffusion", "networks", "training", "data", "evaluation")
 COMMANDS = ("convert",)
+READERS = ("diffusers",)
 
 # Where a folder or file may import from beyond its folder and the standard library; None: anywhere
 # outside. PACKAGE among them: from all of it.
@@ -34,6 +36,8 @@ ALLOWED = {
         "ml_dtypes",
         "numpy",
     },
+    # Never diffusers, whose files it reads.
+    f"{PACKAGE}/diffusers": {PACKAGE, "jax", "jaxtyping", "numpy"},
     f"{PACKAGE}/convert/unpickler.py": {"numpy"},
     f"{PACKAGE}/convert/torch_tensors.py": {"ml_dtypes", "numpy"},
     f"{PACKAGE}/convert/snapshot.py": {"numpy"},
@@ -96,7 +100,7 @@ def test_rooms_import_only_what_they_may():
 def test_every_room_has_a_rule():
     folders = {p.parent.name for p in (ROOT / PACKAGE).glob("*/__init__.py")}
     ruled = {rule.split("/")[1] for rule in ALLOWED if "/" in rule}
-    assert folders == {*ROOMS, *COMMANDS} == ruled
+    assert folders == {*ROOMS, *COMMANDS, *READERS} == ruled
 
 
 def test_no_module_is_a_grab_bag():
@@ -135,6 +139,7 @@ def test_no_module_is_a_grab_bag():
             "noise_sched.networks",
         ),
         ("noise_sched/networks/a.py", "from ..convert import b", "noise_sched.convert.b"),
+        ("noise_sched/diffusers/a.py", "import diffusers", "diffusers"),
     ],
 )
 def test_a_violation_is_found(tmp_path, path, source, forbidden):

@@ -21,6 +21,7 @@ EXACT = [
     "logarithmic()",
     "logarithmic(100, 1)",
     "rectified_flow()",
+    "crash()",
     "cosine_betas(max_beta=1.0)",
     "from_betas((0.1, 0.2, 1.0))",
     "from_alpha_bars((0.9, 0.5, 0.5, 0.0))",

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from noise_sched.diffusion import guidance as guidances
-from noise_sched.diffusion import thresholding
+from noise_sched.diffusion import parametrization, thresholding
 from noise_sched.diffusion.rules.base import Rule, Words, rule
 from noise_sched.diffusion.rules.facts import Facts
 from noise_sched.diffusion.rules.setup import chosen, spec
@@ -44,6 +44,16 @@ def _rescaled_elsewhere(facts: Facts) -> Words:
 
 @rule("guidance_without_rescale", "flaw", "ZT 3.4")
 def _over_exposed(facts: Facts) -> Words:
+    """Guidance that inflates the spread of the network's output (ZT 3.4), where that is the image's own.
+
+    At alpha = 0 v is -x0, and guided v is -(x0 + (w - 1) (x0 - x0')): its spread grows with w, and ZT's
+    Algorithm 2 divides that out. A velocity eps - x0 (`flow`) is not judged: it holds all of x_T's eps beside
+    x0, so that w hardly changes its spread, and to rescale it by c would leave (1 - c) eps in the predicted
+    x0. The guided x0 is the same linear combination in every prediction and at every SNR near 0, so a path
+    of velocities that starts a hair's breadth above zero SNR is not judged either.
+    """
+    if isinstance(facts.training.parametrization, parametrization.flow):
+        return None
     guide: Any = facts.sampling.guidance
     inner = _inner(guide)
     strong = getattr(inner, "w", 1.0) > GUIDED and getattr(inner, "rescale", 0.0) == 0

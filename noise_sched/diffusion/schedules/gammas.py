@@ -241,6 +241,26 @@ class logarithmic(GammaSchedule):
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
+class crash(GammaSchedule):
+    r"""The "crash" schedule of v-diffusion (Crowson 2021), for sampling: sigma = sin^2(pi t / 2).
+
+    gamma(t) = 1 - sin^4(pi t / 2): many steps near clean data, and exactly zero SNR at t = 1.
+    """
+
+    def powers(self, t: Value) -> tuple[Value, Value]:
+        """cos^2 (1 + sin^2) and sin^4, the cosine as the sine of the co-angle."""
+        cos, sin = jnp.sin(jnp.pi / 2 * (1.0 - t)), jnp.sin(jnp.pi / 2 * t)
+        return jnp.square(cos) * (1.0 + jnp.square(sin)), jnp.square(jnp.square(sin))
+
+    def logsnr(self, t: Time) -> Value:
+        """The powers' logarithms, without their underflow."""
+        t = as_float(t)
+        cos, sin = jnp.sin(jnp.pi / 2 * (1.0 - t)), jnp.sin(jnp.pi / 2 * t)
+        return 2.0 * jnp.log(cos) + jnp.log1p(jnp.square(sin)) - 4.0 * jnp.log(sin)
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
 class rectified_flow(GammaSchedule):
     r"""The straight path x_t = (1 - t) x0 + t eps, as a noise level: logsnr = 2 ln((1 - t) / t).
 
