@@ -17,7 +17,6 @@ import sys
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from noise_sched import audit_picture, command_line, diffusers_config, diffusers_writing
 from noise_sched.diffusers_config import FieldReport, Loaded
@@ -173,8 +172,7 @@ def main() -> None:
             for flag in ("steps", "guidance"):
                 if flags.FLAGS[flag].present:
                     raise ValueError(f"--{flag} is for --diffusers; use --config.sample.{flag}=...")
-            holder: Any = flags.FLAGS["config"]
-            experiment = from_config(command_line.config_file(holder))
+            experiment = from_config(command_line.config())
             training, sampling = set_up(experiment)
             height, width, _ = experiment.image_shape
             report = audit(training, sampling, options.pixels or height * width)
@@ -196,7 +194,7 @@ def main() -> None:
 
 def _define_flags() -> None:
     """Called by the binary only: in one process, as in the tests, several may be imported."""
-    config_flags.DEFINE_config_file("config", None, "A config of this library.", lock_config=True)
+    command_line.define_config_file()
     flags.DEFINE_string("diffusers", None, "A scheduler_config.json of diffusers.")
     flags.DEFINE_integer("steps", 50, "Sampling steps, with --diffusers.", lower_bound=1)
     flags.DEFINE_string("guidance", "none()", "Guidance, with --diffusers; e.g. 'cfg(7.5)'.")
@@ -214,5 +212,4 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
-    command_line.run(main)
+    command_line.run(main, _define_flags)

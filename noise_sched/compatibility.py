@@ -13,11 +13,8 @@ from noise_sched.data import augment
 from noise_sched.diffusion.guidance import Guidance
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.ranges import ConfigError as ConfigError
 from noise_sched.training import power_ema
-
-
-class ConfigError(ValueError):
-    """A config that cannot work; the message names the key, what it is and what would do."""
 
 
 def check(

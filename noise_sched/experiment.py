@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
-from noise_sched import compatibility, networks
+from noise_sched import compatibility, networks, ranges
 from noise_sched.compatibility import ConfigError
 from noise_sched.data import augment
 from noise_sched.diffusion import specs
@@ -155,6 +155,7 @@ def from_config(config: ConfigDict) -> Experiment:
     Raises:
       ConfigError: for any value that cannot be built or any mix that cannot work.
     """
+    ranges.check(config)
     objective = _objective(config)
     network = _network(config)
     schedule, optimizer = _optimizer(config)
@@ -183,10 +184,6 @@ def _build(config: ConfigDict, key: str, kind: str) -> Any:
 
 
 def _objective(config: ConfigDict) -> Objective:
-    rate = config.loss.self_conditioning
-    for key, value in (("loss.self_conditioning", rate), ("label_dropout", config.label_dropout)):
-        if not 0 <= value <= 1:
-            raise ConfigError(f"config.{key} is a probability in [0, 1], got {value}.")
     preconditioner = Preconditioner(
         parametrization=_build(config, "parametrization", "parametrization"),
         input_scale=_build(config, "input_scale", "input_scale"),
@@ -199,7 +196,7 @@ def _objective(config: ConfigDict) -> Objective:
             preconditioner=preconditioner,
             space=_build(config, "loss.space", "parametrization"),
             weight=_build(config, "loss.weight", "weight"),
-            self_conditioning=rate,
+            self_conditioning=config.loss.self_conditioning,
             clip_x0=config.loss.clip_x0,
             offset_noise=config.loss.offset_noise,
             reduction=config.loss.reduction,
@@ -221,11 +218,23 @@ def _network(config: ConfigDict) -> nn.Module:
     for field in fields:
         if field not in known:
             raise ConfigError(f"config.network.{field}: {_unknown(f'{name} field', field, known)}")
+    _check_switches(made, fields)
     fields["dtype"] = _dtype(fields.get("dtype", "float32"))
     try:
         return made(image_size=config.data.image_size, channels=config.data.channels, **fields)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.network ({name}): {error}") from None
+
+
+def _check_switches(network: type, fields: dict[str, Any]) -> None:
+    """The types of a network's fields that are no numbers, whose ranges `ranges` has."""
+    words = {bool: "True or False", str: "a string"}
+    for field in dataclasses.fields(network):
+        value = fields.get(field.name)
+        if field.name in fields and field.type in words and type(value) is not field.type:
+            raise ConfigError(
+                f"config.network.{field.name}={ranges.shown(value)}: expected {words[field.type]}."
+            )
 
 
 def _dtype(name: str) -> Any:
