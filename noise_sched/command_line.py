@@ -168,7 +168,9 @@ def _check_override(path: str, known: dict[str, object]) -> None:
         return
     inside = [other for other in known if other.startswith(f"{key}.")]
     if inside:
-        stop(f"{path} is a section of the config: change a key of it, such as --config.{inside[0]}.")
+        stop(
+            f"{path} is a section of the config: change a key of it, such as --config.{inside[0]}."
+        )
     section, _, name = key.rpartition(".")
     while section and not any(other.startswith(f"{section}.") for other in known):
         section, _, name = section.rpartition(".")

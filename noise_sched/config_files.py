@@ -51,7 +51,9 @@ def load(spec: str) -> ConfigDict:
 
 def _check_file(given: str, name: str, path: pathlib.Path) -> None:
     if not name:
-        raise ConfigError(f"{given} names no file; give one, for example --config=configs/digits.py.")
+        raise ConfigError(
+            f"{given} names no file; give one, for example --config=configs/digits.py."
+        )
     if "\0" in name or len(name) > 4096:
         raise ConfigError(f"--config={ranges.shown(name)} is no name of a file.")
     if path.is_dir():
@@ -63,7 +65,9 @@ def _check_file(given: str, name: str, path: pathlib.Path) -> None:
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{given}: there is no file {path}.{hint}")
     if path.suffix != ".py":
-        raise ConfigError(f"{given}: {path} is no .py file; a config is a Python file with get_config().")
+        raise ConfigError(
+            f"{given}: {path} is no .py file; a config is a Python file with get_config()."
+        )
 
 
 def _get_config(given: str, path: pathlib.Path, module: types.ModuleType) -> Any:

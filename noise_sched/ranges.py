@@ -55,7 +55,7 @@ class Range:
         return self._holds(value)
 
     def _holds(self, value: Any) -> bool:
-        """bool is an int to Python; here it is a mistake. NaN is in no range."""
+        """Whether one number is in the range. True is an int to Python, here a mistake; NaN is in none."""
         if type(value) is not int and (self.whole or type(value) is not float):
             return False
         if value == self.low or value == self.high:
@@ -244,7 +244,9 @@ def _check_known(key: str) -> None:
     if key in KEYS or section == "network":
         return
     if key in _SECTIONS:
-        raise ConfigError(f"config.{key} is a section, with keys of its own: it cannot be replaced.")
+        raise ConfigError(
+            f"config.{key} is a section, with keys of its own: it cannot be replaced."
+        )
     if section and section not in _SECTIONS:
         first = section.split(".")[0]
         what = "no section" if first in KEYS else f"unknown.{nearest(first, _names(''))}"
@@ -260,7 +262,7 @@ def _names(section: str) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """" Did you mean 'steps'?", or which there are if none is near."""
+    """The end of a message: the nearest known name, or which there are if none is near."""
     known = [str(each) for each in known]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."

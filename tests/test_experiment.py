@@ -106,10 +106,16 @@ def changed(changes: dict):
             {"optimizer.warmup_images": 1000},
             "warmup_images=1000 and warmup_steps=1.*warmup_steps=0",
         ),
-        ({"optimizer.warmup_steps": 0, "optimizer.warmup_images": -1}, "images=-1: expected a number from 0"),
+        (
+            {"optimizer.warmup_steps": 0, "optimizer.warmup_images": -1},
+            "images=-1: expected a number from 0",
+        ),
         ({"loss.reduction": "total"}, r"config\.loss.*'mean' or 'sum'.*got 'total'"),
         ({"ema.halflife_images": 500}, "ema.warmup=True do not fit.*rampup_ratio"),
-        ({"ema.halflife_images": -5, "ema.warmup": False}, r"config\.ema\.halflife_images=-5: expected"),
+        (
+            {"ema.halflife_images": -5, "ema.warmup": False},
+            r"config\.ema\.halflife_images=-5: expected",
+        ),
         ({"augment.probability": 1.2}, "probability=1.2: expected a number from 0 to 1"),
         (
             {"augment.probability": 0.12},

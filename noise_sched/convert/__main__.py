@@ -31,7 +31,10 @@ def run(
     """
     workdir.check_unused(folder)
     if not source.is_file():
-        raise FileNotFoundError(f"--edm={source}: there is no such file.")
+        what = (
+            "is a folder; give the .pkl file in it" if source.is_dir() else "there is no such file"
+        )
+        raise FileNotFoundError(f"--edm={source}: {what}.")
     loaded = snapshot.read(source)
     try:
         converted = settings.convert(loaded, steps, latents)

@@ -86,7 +86,9 @@ def build(spec: str, kind: str | None = None, names: Mapping[str, float] | None 
       SpecError: naming the nearest valid name or the call's true signature.
     """
     if kind is not None and kind not in KINDS:
-        raise SpecError(f"unknown kind {kind!r}. {_nearest(str(kind), KINDS)}Known: {_list(KINDS)}.")
+        raise SpecError(
+            f"unknown kind {kind!r}. {_nearest(str(kind), KINDS)}Known: {_list(KINDS)}."
+        )
     return _build_node(_parse(spec, kind), _shown(spec), kind, names or {})
 
 
@@ -107,7 +109,11 @@ def _parse(spec: str, kind: str | None) -> ast.expr:
         node = ast.parse(spec.strip(), mode="eval").body
     except SyntaxError as error:
         reason = error.msg
-    except (ValueError, RecursionError, MemoryError) as error:  # NUL bytes, lone surrogates, 9999 signs
+    except (
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # NUL bytes, lone surrogates, 9999 signs
         reason = str(error) or "it is nested too deep"
     else:
         _check_depth(_node_depth(node), spec, kind)

@@ -76,7 +76,11 @@ def test_shared_numbers():
         ("plain_cosine(0.1, 0)", "schedule", "0 <= ns <= ds"),
         ("logarithmic(0, 1)", "schedule", "two different positive"),
         ("vp(input_scale=-1)", "process", "must be positive, got -1"),
-        ("vp(input_scale=__import__('os'))", "process", "input_scale of vp must be a finite number, got __import__"),
+        (
+            "vp(input_scale=__import__('os'))",
+            "process",
+            "input_scale of vp must be a finite number, got __import__",
+        ),
         ("linear(clip_min=x)", "schedule", "not a literal"),
         ("1 + 1", "schedule", "expected a name"),
         ("ddim(eta=2)", "solver", r"\[0, 1\]"),
