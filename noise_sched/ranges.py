@@ -15,7 +15,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-
 _STEPS = 2**31 - 1  # steps are counted in int32
 _SEED = 2**32 - 1  # jax.random.key takes a seed modulo 2^32, without a word
 _SIDE = 2**14  # pixels
