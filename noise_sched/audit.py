@@ -61,7 +61,7 @@ def of_diffusers(path: str, steps: int, guidance: str) -> Loaded:
     try:
         made = specs.build(guidance, "guidance")
     except specs.SpecError as error:
-        raise ValueError(f"--guidance={guidance}: {error}") from None
+        raise ValueError(f"--guidance: {error}") from None
     try:
         loaded = diffusers_config.read(path, steps)
     except RecursionError:

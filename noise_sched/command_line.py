@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -99,7 +99,8 @@ def define_config(config: ConfigDict) -> None:
                 lock_config=True,
                 sys_argv=arguments(),
             )
-        except flags.Error as error:
+        except (flags.Error, ValueError) as error:
+            ranges.check(config)  # it may be a value that cannot even be printed
             raise ValueError(str(error)) from None
 
 
@@ -114,7 +115,7 @@ def config() -> ConfigDict:
     return flags.FLAGS.config
 
 
-def required(name: str, example: str) -> str:
+def required(name: str, example: str) -> Any:
     """The value of a flag that has to be given.
 
     Raises:

@@ -97,6 +97,7 @@ def _run(given: str, path: pathlib.Path, part: Any) -> Any:
             lines.append(error.lineno)
         at = f", line {lines[-1]}" if lines else ""
         what = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+        what = what if len(what) <= 300 else f"{what[:300]}..."
         raise ConfigError(
             f"{given} cannot be loaded: {what or 'no reason given'} ({type(error).__name__} in {path}{at})."
         ) from error

@@ -142,6 +142,8 @@ def _finished(out: pathlib.Path, settings: dict) -> bool:
     Raises:
       ValueError: if it holds something else, which is left as it is.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out={out} is a file. Give a folder.")
     record = out / "samples.json"
     if record.is_file():
         try:

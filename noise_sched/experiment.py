@@ -218,23 +218,11 @@ def _network(config: ConfigDict) -> nn.Module:
     for field in fields:
         if field not in known:
             raise ConfigError(f"config.network.{field}: {_unknown(f'{name} field', field, known)}")
-    _check_switches(made, fields)
     fields["dtype"] = _dtype(fields.get("dtype", "float32"))
     try:
         return made(image_size=config.data.image_size, channels=config.data.channels, **fields)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.network ({name}): {error}") from None
-
-
-def _check_switches(network: type, fields: dict[str, Any]) -> None:
-    """The types of a network's fields that are no numbers, whose ranges `ranges` has."""
-    words = {bool: "True or False", str: "a string"}
-    for field in dataclasses.fields(network):
-        value = fields.get(field.name)
-        if field.name in fields and field.type in words and type(value) is not field.type:
-            raise ConfigError(
-                f"config.network.{field.name}={ranges.shown(value)}: expected {words[field.type]}."
-            )
 
 
 def _dtype(name: str) -> Any:

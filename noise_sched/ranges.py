@@ -150,8 +150,9 @@ KEYS: Mapping[str, Range | type] = {
 }
 _SECTIONS = {key.split(".")[0] for key in KEYS if "." in key} | {"network"}
 
-# Every number among the fields of the networks; the same name means the same in all of them.
-NETWORK: Mapping[str, Range] = {
+# Every field of the networks but what the section data sets; the same name means the same in all of them.
+NETWORK: Mapping[str, Range | type] = {
+    "name": str,
     "num_classes": _whole(0, _SIZE),
     "augment_dim": _whole(0, _SIZE),
     "patch_size": _whole(1, _SIDE),
@@ -177,6 +178,16 @@ NETWORK: Mapping[str, Range] = {
     "phases": Range(-_LARGEST, _LARGEST, many=True),
     "logvar_frequencies": Range(-_LARGEST, _LARGEST, many=True),
     "logvar_phases": Range(-_LARGEST, _LARGEST, many=True),
+    "embedding": str,
+    "encoder": str,
+    "tape_pos_encoding": str,
+    "dtype": str,
+    "time_on_latent": bool,
+    "cond_on_latent": bool,
+    "cond_tape_writable": bool,
+    "xattn_enc_ln": bool,
+    "remat": bool,
+    "scan": bool,
 }
 
 

@@ -63,7 +63,10 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
             "`python -m noise_sched.train --workdir=...` wrote."
         )
     try:
-        return ConfigDict(_with_later(_tuples(json.loads(path.read_text()))))
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise TypeError("it is no object")
+        return ConfigDict(_with_later(_tuples(found)))
     except (
         ValueError,
         TypeError,

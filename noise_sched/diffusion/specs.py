@@ -160,7 +160,9 @@ def _build_node(node: ast.expr, spec: str, kind: str | None, names: Mapping[str,
         )
     keywords = {k.arg: k.value for k in call.keywords if k.arg}
     if len(keywords) < len(call.keywords):
-        raise SpecError(f"cannot read {_title(kind)} {spec}: '**' is not allowed.")
+        some = any(k.arg is None for k in call.keywords)
+        reason = "'**' is not allowed" if some else "an argument is given twice"
+        raise SpecError(f"cannot read {_title(kind)} {spec}: {reason}.")
     made = _find(call.func.id, spec, kind, (call.args, keywords))
     try:
         given = inspect.signature(made).bind(*call.args, **keywords).arguments

@@ -193,7 +193,11 @@ def _read_png(file: pathlib.Path) -> np.ndarray:
                     f"{file}: expected an 8-bit grey or RGB image; got the mode {image.mode!r}."
                 )
             pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise EvaluationInputError(
+            f"{file}: samples of at most {MAX_PIXELS:,} pixels are read ({error})."
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, EvaluationInputError):
             raise
         raise EvaluationInputError(f"{file} cannot be read as an image ({error}).") from error

@@ -1,5 +1,6 @@
-"""Reading arrays out of an .npz file that may be anything: what its headers claim is checked before memory
-is asked for, and nothing in it is run.
+"""Reading arrays out of an .npz file that may be anything.
+
+What its headers claim is checked before memory is asked for, and nothing in it is run.
 """
 
 import pathlib
