@@ -1,7 +1,7 @@
 """Wrong inputs: each ends in one message that names what is wrong, exit code 2, and nothing written.
 
-The commands run in this process, flags and all. A row is a command line and words of its message. `{dir}` is a
-folder of good and bad files, listed before and after; `{root}` is the checkout.
+The commands run in this process, flags and all. A row is a command line and words of its message. `{dir}` is
+a folder of good and bad files, listed before and after; `{root}` is the checkout.
 """
 
 import dataclasses
@@ -463,11 +463,17 @@ EVALUATE = [
     (("--images= ",), "--images=  is empty"),
     (("--images={dir}/sample.npz",), "does not exist. Did you mean .*samples.npz"),
     (("--images={dir}/empty",), "holds no PNG files"),
-    (("--images={dir}/notes.txt",), "notes.txt is no .npz file, but another kind of file"),
-    (("--images={dir}/net.pkl",), "net.pkl is no .npz file, but a Python pickle"),
-    (("--images={dir}/pickle.npz",), "pickle.npz is no .npz file, but a Python pickle"),
-    (("--images={dir}/array.npy",), "is no .npz file, but a single array"),
-    (("--images={dir}/empty.npz",), "is no .npz file, but empty"),
+    (
+        ("--images={dir}/notes.txt",),
+        "notes.txt cannot be read as an .npz file: it is another kind of file",
+    ),
+    (("--images={dir}/net.pkl",), "net.pkl cannot be read as an .npz file: it is a Python pickle"),
+    (
+        ("--images={dir}/pickle.npz",),
+        "pickle.npz cannot be read as an .npz file: it is a Python pickle",
+    ),
+    (("--images={dir}/array.npy",), "cannot be read as an .npz file: it is a single array"),
+    (("--images={dir}/empty.npz",), "cannot be read as an .npz file: it is empty"),
     (("--images={dir}/cut.npz",), "an .npz file that was cut off while being written"),
     (("--images={dir}/objects.npz",), "`images` holds Python objects"),
     (("--images={dir}/objects_labels.npz",), "`labels` holds Python objects"),
@@ -501,7 +507,7 @@ EVALUATE = [
     (("--images={dir}/labels_text",), "not every label is an integer"),
     (("--images={dir}/labels_bool",), "not every label is an integer"),
     (("--images={dir}/labels_null",), "not every label is an integer"),
-    (("--images={dir}/labels_few",), "holds 2 labels. Expected a list of 1 integers"),
+    (("--images={dir}/labels_few",), "expected one label per image, 1 in all"),
     (("--images={dir}/labels_none",), "has no label for 1 of 1 images"),
     (("--images={dir}/label_in_name",), "the label .* is no class number"),
     (("--images={dir}/samples.npz", "--metrics="), "--metrics= names no metric. There are:"),
@@ -533,7 +539,7 @@ AUDIT = [
     (("--diffusers={dir}/no_class.json",), "_class_name"),
     (("--diffusers={dir}/nan.json",), "start=nan"),
     (("--diffusers={dir}/infinity.json",), "end=inf"),
-    (("--diffusers={dir}/many_steps.json",), "num_train_timesteps"),
+    (("--diffusers={dir}/many_steps.json",), "num_train_timesteps|levels"),
     ((DIFFUSERS, "--steps=0"), "steps.*0"),
     ((DIFFUSERS, "--steps=-5"), "steps.*-5"),
     ((DIFFUSERS, f"--steps={10**12}"), "steps"),
@@ -741,15 +747,19 @@ _spent = {"rows": 0, "seconds": 0.0}
 
 def _run(module, argv: list[str]) -> int | str | None:
     """What the process would exit with; flags are global, so those of the command are taken back."""
-    kept = set(flags.FLAGS)
+    others, own = set(flags.FLAGS), set()
     try:
-        module._define_flags()
-        command_line.parse(command_line.arguments())
+        try:
+            module._define_flags()
+            command_line.parse(command_line.arguments())
+        finally:
+            # Not later: libraries that the command imports define flags of their own, once.
+            own = set(flags.FLAGS) - others
         module.main()
     except SystemExit as end:
         return end.code
     finally:
-        for name in set(flags.FLAGS) - kept:
+        for name in own:
             delattr(flags.FLAGS, name)
         flags.FLAGS.unparse_flags()
     return 0

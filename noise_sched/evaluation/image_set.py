@@ -240,8 +240,6 @@ def _labels_from_json(place: pathlib.Path, files: list[pathlib.Path]) -> np.ndar
     # bool is an int to Python; as a class number it is a mistake.
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
         raise EvaluationInputError(f"{place}: not every label is an integer. {expected}")
-    if len(labels) != len(files):
-        raise EvaluationInputError(f"{place} holds {len(labels)} labels. {expected}")
     return _label_array(str(place), labels)
 
 

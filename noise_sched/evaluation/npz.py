@@ -49,7 +49,7 @@ def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         lacks the first of `names`.
     """
     if not zipfile.is_zipfile(path):
-        raise EvaluationInputError(f"{path} is no .npz file, but {_what(path)}.")
+        raise EvaluationInputError(f"{path} cannot be read as an .npz file: it is {_what(path)}.")
     try:
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -112,4 +112,4 @@ def _what(path: pathlib.Path) -> str:
     for signature, what in _BEGINNINGS.items():
         if beginning.startswith(signature):
             return what
-    return "another kind of file: expected one that numpy.savez wrote"
+    return "another kind of file: expected an .npz file or a folder of PNGs"

@@ -96,7 +96,7 @@ def test_shared_numbers():
         ("from_alpha_bars([0.5, 0.6])", "schedule", "abar_2 = 0.6 after 0.5.*never increases"),
         ("from_alpha_bars([0, 0])", "schedule", "only the last may be 0"),
         ("scaled_linear(0.1, 2)", "schedule", r"in \[0, 1\)"),
-        ("scaled_linear(levels=0)", "schedule", "at least 1, got 0"),
+        ("scaled_linear(levels=0)", "schedule", "at least 1 and at most 1,000,000, got 0"),
         ("cosine_betas(max_beta=2)", "schedule", r"max_beta in \(0, 1\]"),
         ("karras(80, 0.002)", "schedule", "0 < sigma_min < sigma_max"),
         ("karras(rho=0)", "schedule", "rho.*positive"),
