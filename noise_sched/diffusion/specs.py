@@ -254,7 +254,7 @@ def _find(
     if len(found) > 1:
         raise SpecError(
             f"{spec} is ambiguous: {name!r} is a {' and a '.join(found)}. Say which one is meant, for "
-            f"example build({spec}, {list(found)[-1]!r})."
+            f"example build({spec}, {next(iter(found))!r})."
         )
     if found:
         return next(iter(found.values()))

@@ -9,7 +9,7 @@ from noise_sched.data import open_source, prepare
 def test_digits(tmp_path, capsys):
     assert prepare.main(["--dataset=digits", f"--data_dir={tmp_path}"]) == 0
     assert str(tmp_path) in capsys.readouterr().out
-    assert len(open_source("digits", image_size=8, data_dir=tmp_path)) == 2797
+    assert len(open_source("digits", image_size=8, data_dir=tmp_path)) == 1797
 
 
 def test_any_data_set_and_its_configs(tiny_builders, tmp_path, capsys):
