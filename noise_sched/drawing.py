@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from noise_sched import experiment, memory, pictures, workdir
+from noise_sched import capacity, experiment, pictures, workdir
 from noise_sched.diffusion.sampling import example_keys
 from noise_sched.experiment import NO_CLASS, Experiment
 from noise_sched.training.checkpoints import Checkpoints
@@ -46,7 +46,7 @@ def run(config: ConfigDict, folder: pathlib.Path, out: pathlib.Path, num_images:
         is drawn or written.
     """
     exp = experiment.from_config(config)
-    memory.check_images("num_images", num_images, exp.image_shape)
+    capacity.check_images("num_images", num_images, exp.image_shape)
     step, params = _restore(exp, folder, step)
     settings = _settings(config, folder, step, num_images)
     if _finished(out, settings):
