@@ -18,7 +18,6 @@ import sys
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from noise_sched import audit_picture, command_line, diffusers_config, diffusers_writing
 from noise_sched.compatibility import CONFIG_RULES, Choices
@@ -47,8 +46,15 @@ def of_diffusers(path: str, steps: int, guidance: str) -> Loaded:
     Raises:
       ValueError: if it is none, or the guidance is none.
     """
-    loaded = diffusers_config.read(path, steps)
-    sampling = dataclasses.replace(loaded.sampling, guidance=specs.build(guidance, "guidance"))
+    try:
+        made = specs.build(guidance, "guidance")
+    except specs.SpecError as error:
+        raise ValueError(f"--guidance: {error}") from None
+    try:
+        loaded = diffusers_config.read(path, steps)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep for a scheduler_config.json.") from None
+    sampling = dataclasses.replace(loaded.sampling, guidance=made)
     return dataclasses.replace(loaded, sampling=sampling)
 
 
@@ -151,7 +157,9 @@ def main() -> None:
             raise ValueError(
                 "give --config=configs/NAME.py or --diffusers=scheduler_config.json, one of them."
             )
-        if options.diffusers:
+        _check_places(options.out, options.write_diffusers)
+        if options.diffusers is not None:
+            command_line.required("diffusers", "--diffusers=scheduler_config.json")
             name, fields = options.diffusers, ()
             loaded = of_diffusers(options.diffusers, options.steps, options.guidance)
             training, sampling, fields = loaded.training, loaded.sampling, loaded.fields
@@ -161,8 +169,7 @@ def main() -> None:
             for flag in ("steps", "guidance"):
                 if flags.FLAGS[flag].present:
                     raise ValueError(f"--{flag} is for --diffusers; use --config.sample.{flag}=...")
-            holder: Any = flags.FLAGS["config"]
-            choices = choices_of(command_line.config_file(holder))
+            choices = choices_of(command_line.config())
             training, sampling = choices.training, choices.sampling
             report = of_config(choices, options.pixels)
         print(f"{name}\n\n{as_text(report, fields)}")
@@ -181,17 +188,37 @@ def main() -> None:
         sys.exit(1)
 
 
+def _check_places(out: str | None, write_diffusers: str | None) -> None:
+    """Refuses what cannot be written, before the work."""
+    if out is not None:
+        command_line.check_path("out", out)
+        if pathlib.Path(out).is_file():
+            raise ValueError(f"--out={out} is a file; give a folder.")
+    if write_diffusers is not None:
+        command_line.check_path("write_diffusers", write_diffusers)
+        path = pathlib.Path(write_diffusers)
+        if path.is_dir():
+            raise ValueError(f"--write_diffusers={path} is a folder; give a file.")
+        if not path.parent.is_dir():
+            raise ValueError(
+                f"--write_diffusers={path} cannot be written: there is no folder {path.parent}."
+            )
+
+
 def _define_flags() -> None:
     """Called by the binary only: in one process, as in the tests, several may be imported."""
-    config_flags.DEFINE_config_file("config", None, "A config of this library.", lock_config=True)
+    command_line.define_config_file()
     flags.DEFINE_string("diffusers", None, "A scheduler_config.json of diffusers.")
-    flags.DEFINE_integer("steps", 50, "Sampling steps, with --diffusers.", lower_bound=1)
+    flags.DEFINE_integer(
+        "steps", 50, "Sampling steps, with --diffusers.", lower_bound=1, upper_bound=1_000_000
+    )
     flags.DEFINE_string("guidance", "none()", "Guidance, with --diffusers; e.g. 'cfg(7.5)'.")
     flags.DEFINE_integer(
         "pixels",
         None,
         "Pixels of one channel; the config's, or those of 64 x 64 latents with --diffusers.",
         lower_bound=1,
+        upper_bound=2**31 - 1,
     )
     flags.DEFINE_string("out", None, "A folder for report.json and report.png.")
     flags.DEFINE_bool("picture", True, "Whether --out gets a picture; it needs matplotlib.")
@@ -201,5 +228,4 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
-    command_line.run(main)
+    command_line.run(main, _define_flags)

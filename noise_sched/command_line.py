@@ -1,24 +1,28 @@
 """What the binaries share: flags, and mistakes told in one message instead of a traceback."""
 
 import contextlib
-import difflib
+import os
 import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
+from ml_collections import ConfigDict, config_flags
 
-from noise_sched import memory
+from noise_sched import config_files, memory, ranges
 
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake in the input.")
 
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and runs `main`; unknown keys of --config end in one message."""
+
+def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
+    """Defines and parses the flags and runs `main`; a mistake in them ends in one message."""
     memory.keep_freed()
-    app.run(lambda _: main(), flags_parser=_parse)
+    define_flags()
+    app.run(lambda _: main(), argv=arguments(), flags_parser=parse)
 
 
 @contextlib.contextmanager
@@ -41,71 +45,106 @@ def stop(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def arguments() -> list[str]:
+    """The command line without --config=FILE, which `define_config_file` has read."""
+    kept, skip = [], False
+    for argument in sys.argv:
+        name = argument.lstrip("-") if argument.startswith("-") else ""
+        if not skip and name.split("=")[0] != "config":
+            kept.append(argument)
+        skip = not skip and name == "config"
+    return kept
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; any mistake in them ends the program with one message."""
     rest: list[str] = []
-    with clear_config_errors():
-        try:
-            rest = flags.FLAGS(argv)
-        except flags.Error as error:
-            # Where a config file raised, the text ends with its traceback.
-            stop(str(error).strip().splitlines()[-1] if "Traceback" in str(error) else str(error))
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        stop(_with_range(" ".join(str(error).split())))
+    except (TypeError, ValueError, OSError) as error:  # what a config says of a value
+        stop(_with_range(f"{_overrides()}: {error}"))
     if len(rest) > 1:
         stop(f"unexpected argument {rest[1]!r}: options are written --name=value.")
     return rest
 
 
-@contextlib.contextmanager
-def clear_config_errors() -> Iterator[None]:
-    """Turns what ml_collections raises for --config and --config.KEY=VALUE into one message."""
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        stop(_config_mistake(str(error)))
+def define_config_file() -> None:
+    """Defines --config=FILE.py[:VARIANT], and --config.KEY=VALUE for every key of that file's config.
+
+    The file is loaded here, as its keys are the names of the flags.
+    """
+    spec = peek("config")
+    if spec is None:
+        if found := _overrides():
+            stop(f"{found} changes a config, but there is no --config=FILE.py.")
+        flags.DEFINE_string("config", None, "A config, FILE.py or FILE.py:VARIANT.")
+        return
+    with clear_errors():
+        config = config_files.load(spec)
+    define_config(config)
 
 
-def _config_mistake(text: str) -> str:
-    overrides = [arg.split("=")[0] for arg in sys.argv if arg.startswith("--config.")]
-    near = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text)
-    unknown = near.group(2) if near else text.strip("\\'\"")
-    for override in overrides:
-        if unknown in override.split("."):
-            hint = f" Did you mean {near.group(1)!r}?" if near else ""
-            return f"unknown key {override}.{hint}"
-    return f"in the config ({', '.join(overrides) or 'no overrides'}): {text}"
+def define_config(config: ConfigDict) -> None:
+    """Defines --config.KEY=VALUE for every key of a config; one that it lacks ends the program."""
+    known = dict(ranges.leaves(config))
+    for path in filter(None, _overrides().split(", ")):
+        _check_override(path, known)
+    with clear_errors():
+        try:
+            config_flags.DEFINE_config_dict(
+                "config",
+                config,
+                "A config, FILE.py or FILE.py:VARIANT; --config.KEY=VALUE changes it.",
+                lock_config=True,
+                sys_argv=arguments(),
+            )
+        except (flags.Error, ValueError) as error:
+            ranges.check(config)  # it may be a value that cannot even be printed
+            raise ValueError(str(error)) from None
 
 
-def config_file(flag: flags.FlagHolder):
-    """The value of a --config flag.
+def config() -> ConfigDict:
+    """The config that --config=FILE.py and its overrides made.
 
     Raises:
-      ValueError: if it is missing, names no file or variant, or cannot be loaded.
+      ValueError: if there is none.
     """
-    spec = peek(flag.name)
-    if spec is None:
+    if not isinstance(flags.FLAGS.config, ConfigDict):
         raise ValueError("--config is missing; give it, for example --config=configs/digits.py.")
-    path = pathlib.Path(spec.split(":")[0])
-    if not path.is_file():
-        known = sorted(str(p) for p in path.parent.glob("*.py"))
-        near = difflib.get_close_matches(str(path), known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"--config={spec}: there is no file {path}.{hint}")
-    try:
-        return flag.value
-    except Exception as error:  # whatever the config file raised, with its traceback as text
-        reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"--config={spec} cannot be loaded: {reason}") from error
+    return flags.FLAGS.config
 
 
-def required(name: str, example: str) -> str:
+def required(name: str, example: str) -> Any:
     """The value of a flag that has to be given.
 
     Raises:
-      ValueError: if it was not; `example` is what to write.
+      ValueError: if it was not, or is empty; `example` is what to write.
     """
     value = flags.FLAGS[name].value
     if value is None:
         raise ValueError(f"--{name} is missing; give it, for example {example}.")
+    if isinstance(value, str) and not value.strip():
+        raise ValueError(f"--{name}={value} is empty; give it, for example {example}.")
     return value
+
+
+def check_path(name: str, value: str) -> None:
+    """Refuses what cannot be the path of a file or folder to write, before any work is done for it.
+
+    Raises:
+      ValueError: naming the flag and what stands in the way.
+    """
+    if not value.strip() or "\0" in value:
+        raise ValueError(f"--{name}={value!r} is no path; give a file or folder to write.")
+    above = pathlib.Path(value).expanduser().absolute()
+    while not os.path.lexists(above):
+        above = above.parent
+    if above != pathlib.Path(value).absolute() and not above.is_dir():
+        raise ValueError(f"--{name}={value} cannot be written: {above} is no folder.")
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"--{name}={value} cannot be written: no permission to write to {above}.")
 
 
 def peek(name: str) -> str | None:
@@ -117,3 +156,33 @@ def peek(name: str) -> str | None:
         elif arg in (f"--{name}", f"-{name}"):
             value = following
     return value
+
+
+def _overrides() -> str:
+    """The overrides on the command line, "--config.train.steps, --config.seed"."""
+    found = (argument.split("=")[0] for argument in sys.argv if _OVERRIDE.match(argument))
+    return ", ".join(found)
+
+
+def _check_override(path: str, known: dict[str, object]) -> None:
+    key = _OVERRIDE.sub(r"\1", path)
+    if key in known:
+        return
+    inside = [other for other in known if other.startswith(f"{key}.")]
+    if inside:
+        stop(
+            f"{path} is a section of the config: change a key of it, such as --config.{inside[0]}."
+        )
+    section, _, name = key.rpartition(".")
+    while section and not any(other.startswith(f"{section}.") for other in known):
+        section, _, name = section.rpartition(".")
+    start = f"{section}." if section else ""
+    names = {other[len(start) :].split(".")[0] for other in known if other.startswith(start)}
+    stop(f"unknown key {path}.{ranges.nearest(name, sorted(names))}")
+
+
+def _with_range(message: str) -> str:
+    """`message`, and what is allowed, if it is about a key of the config."""
+    found = re.search(r"config\.([\w.]+)", message)
+    allowed = ranges.allowed(found.group(1)) if found else ""
+    return f"{message.rstrip('.')}. Expected {allowed}." if allowed else message

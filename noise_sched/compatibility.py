@@ -17,11 +17,8 @@ from noise_sched.data import augment
 from noise_sched.diffusion import rules
 from noise_sched.diffusion.guidance import none
 from noise_sched.diffusion.rules import Facts, Rule, Sampling, Training, Words, rule
+from noise_sched.ranges import ConfigError as ConfigError
 from noise_sched.training import power_ema
-
-
-class ConfigError(ValueError):
-    """A config that cannot work; the message names the key, what it is and what would do."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from noise_sched import experiment, keys, pictures, workdir
+from noise_sched import capacity, experiment, keys, pictures, workdir
 from noise_sched.diffusion.sampling import example_keys
 from noise_sched.experiment import NO_CLASS, Experiment
 from noise_sched.training.checkpoints import Checkpoints
@@ -46,6 +46,7 @@ def run(config: ConfigDict, folder: pathlib.Path, out: pathlib.Path, num_images:
         is drawn or written.
     """
     exp = experiment.from_config(config)
+    capacity.check_images("num_images", num_images, exp.image_shape)
     guide = _guide(exp)
     step, params = _restore(exp, folder, step)
     settings = _settings(config, folder, step, num_images)
@@ -147,6 +148,8 @@ def _finished(out: pathlib.Path, settings: dict) -> bool:
     Raises:
       ValueError: if it holds something else, which is left as it is.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out={out} is a file. Give a folder.")
     record = out / "samples.json"
     if record.is_file():
         try:

@@ -46,15 +46,31 @@ METRICS: dict[str, Callable[[ImageSet, ImageSet], Any]] = {
 }
 
 
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Refuses a list of metrics that is empty, repeats one or has one that there is not.
+
+    Raises:
+      EvaluationInputError: naming it, and the nearest that there is.
+    """
+    if not metrics:
+        raise EvaluationInputError(f"--metrics= names no metric.{nearest_name('', METRICS)}")
+    for name in metrics:
+        if name not in METRICS:
+            raise EvaluationInputError(f"There is no metric {name!r}.{nearest_name(name, METRICS)}")
+    repeated = sorted({name for name in metrics if metrics.count(name) > 1})
+    if repeated:
+        raise EvaluationInputError(
+            f"--metrics={','.join(metrics)} names {' and '.join(repeated)} twice: name each metric once."
+        )
+
+
 def evaluate(images: ImageSet, real: ImageSet, metrics: Sequence[str]) -> dict[str, Any]:
     """The results of the metrics by name, in the order given.
 
     Raises:
       EvaluationInputError: an unknown metric, or images that a metric cannot judge.
     """
-    for name in metrics:
-        if name not in METRICS:
-            raise EvaluationInputError(f"There is no metric {name!r}.{nearest_name(name, METRICS)}")
+    check_metrics(metrics)
     check_same_shape(images, real)
     return {name: METRICS[name](images, real) for name in metrics}
 
@@ -79,7 +95,10 @@ def judge(
       EvaluationInputError: a name or a file that is none, images that cannot be judged, or an `out`
         that holds another report.
     """
+    check_metrics(metrics)
     real = reference(reference_name)
+    if out:
+        report.check_place(out, real.name, metrics, overwrite)
     images = read_image_set(path)
     results = evaluate(images, real, metrics)
 
@@ -95,16 +114,11 @@ def judge(
 def main() -> None:
     """Judges what the flags say; a mistake in the input ends in one message."""
     options = flags.FLAGS
-    try:
-        if options.images is None:
-            raise EvaluationInputError(
-                "--images is missing; give it, for example --images=runs/digits/samples."
-            )
-        judge(options.images, options.reference, options.metrics, options.out, options.overwrite)
-    except (EvaluationInputError, OSError) as error:
-        if options.debug:
-            raise
-        command_line.stop(str(error))
+    with command_line.clear_errors():
+        images = command_line.required("images", "--images=runs/digits/samples")
+        if options.out is not None:
+            command_line.check_path("out", options.out)
+        judge(images, options.reference, options.metrics, options.out, options.overwrite)
 
 
 def _define_flags() -> None:
@@ -117,5 +131,4 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
-    command_line.run(main)
+    command_line.run(main, _define_flags)

@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
-from noise_sched import compatibility, networks
+from noise_sched import compatibility, networks, ranges
 from noise_sched.compatibility import Choices, ConfigError
 from noise_sched.data import augment
 from noise_sched.diffusion import guidance, specs
@@ -218,7 +218,7 @@ def choices_of(config: ConfigDict) -> Choices:
     Raises:
       ConfigError: for any value that cannot be built, and a grid without a path of config.sample.steps.
     """
-    _check_probabilities(config)
+    ranges.check(config)
     choices = Choices(config, _network(config), _training(config), _sampling(config))
     try:
         choices.facts.path  # noqa: B018  (computed once, kept)
@@ -243,19 +243,6 @@ def _build(config: ConfigDict, key: str, kind: str) -> Any:
         return specs.build(value, kind, {"sigma_data": config.sigma_data})
     except specs.SpecError as error:
         raise ConfigError(f"config.{key}: {error}") from None
-
-
-def _check_probabilities(config: ConfigDict) -> None:
-    rate = config.loss.self_conditioning
-    skipped = config.train.skip_nonfinite
-    if skipped < 0:
-        raise ConfigError(
-            f"config.train.skip_nonfinite={skipped}: the number of steps in a row that may be not "
-            "finite, at least 0."
-        )
-    for key, value in (("loss.self_conditioning", rate), ("label_dropout", config.label_dropout)):
-        if not 0 <= value <= 1:
-            raise ConfigError(f"config.{key} is a probability in [0, 1], got {value}.")
 
 
 def _training(config: ConfigDict) -> Training:
@@ -287,6 +274,7 @@ def _objective(config: ConfigDict, training: Training) -> Objective:
     preconditioner = Preconditioner(
         training.parametrization, training.input_scale, training.conditioning
     )
+    time = _build(config, "train.time", "time")
     try:
         return Objective(
             schedule=training.schedule,
@@ -299,7 +287,7 @@ def _objective(config: ConfigDict, training: Training) -> Objective:
             offset_noise=training.offset_noise,
             reduction=config.loss.reduction,
             uncertainty=config.loss.uncertainty,
-            time=_build(config, "train.time", "time"),
+            time=time,
         )
     except ValueError as error:  # the objective's own checks
         raise ConfigError(f"config.loss: {error}") from None
@@ -332,13 +320,8 @@ def _dtype(name: str) -> Any:
 def _optimizer(config: ConfigDict) -> tuple[learning_rate.Schedule, optax.GradientTransformation]:
     options = config.optimizer.to_dict()
     name = options.pop("name")
-    options.pop("sanitize")  # the train step's business, as is the next
-    infinite = options.pop("infinite_gradient")
-    if not 0 <= infinite < math.inf:
-        raise ConfigError(
-            f"config.optimizer.infinite_gradient={infinite}: it must be a finite number, at least 0, "
-            "as it takes the place of an infinite gradient. EDM uses 1e5, EDM2 0."
-        )
+    for key in ("sanitize", "infinite_gradient"):  # the train step's business
+        options.pop(key)
     made = {
         "lamb": optimizers.lamb,
         "adamw": optimizers.adamw,

@@ -71,9 +71,13 @@ def main() -> None:
         )
 
 
-if __name__ == "__main__":
+def _define_flags() -> None:
+    """Called by the binary only: in one process, as in the tests, several may be imported."""
     flags.DEFINE_string("workdir", None, "The folder that training wrote.")
     flags.DEFINE_float("std", None, "Relative width of the average, such as 0.075.")
     flags.DEFINE_integer("step", None, "Step of a snapshot; the last by default.")
     flags.DEFINE_string("out", None, "The workdir to write: a new folder.")
-    command_line.run(main)
+
+
+if __name__ == "__main__":
+    command_line.run(main, _define_flags)

@@ -12,7 +12,7 @@ samples.json, which says what they were drawn with. Image i depends on config.sa
 import pathlib
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from noise_sched import command_line, drawing, workdir
 
@@ -40,10 +40,8 @@ def _define_flags() -> None:
     is_workdir = folder and (pathlib.Path(folder) / "config.json").is_file()
     with command_line.clear_errors():
         config = workdir.load_config(pathlib.Path(folder)) if is_workdir else ConfigDict()
-    with command_line.clear_config_errors():
-        config_flags.DEFINE_config_dict("config", config, lock_config=True)
+    command_line.define_config(config)
 
 
 if __name__ == "__main__":
-    _define_flags()
-    command_line.run(main)
+    command_line.run(main, _define_flags)

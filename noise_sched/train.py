@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from noise_sched import command_line, experiment, keys, workdir
 from noise_sched.data import make_batches, open_source
@@ -179,7 +179,7 @@ def main() -> None:
     """The command: flags in, mistakes told in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
-        config = command_line.config_file(_CONFIG)
+        config = command_line.config()
         folder = pathlib.Path(command_line.required("workdir", "--workdir=runs/digits"))
         if flags.FLAGS.distributed:
             jax.distributed.initialize()
@@ -198,8 +198,12 @@ def _say_done(config: ConfigDict, folder: pathlib.Path, done: Fitted) -> None:
         )
 
 
-if __name__ == "__main__":
+def _define_flags() -> None:
+    """Called by the binary only: in one process, as in the tests, several may be imported."""
     flags.DEFINE_string("workdir", None, "The run's folder: new, or of the same config.")
     flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
-    _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-    command_line.run(main)
+    command_line.define_config_file()
+
+
+if __name__ == "__main__":
+    command_line.run(main, _define_flags)

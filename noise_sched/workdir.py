@@ -58,15 +58,24 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
     """
     path = workdir / "config.json"
     if not workdir.is_dir():
-        raise FileNotFoundError(f"--workdir={workdir}: there is no such folder.")
+        what = "it is a file, no folder" if workdir.is_file() else "there is no such folder"
+        raise FileNotFoundError(f"--workdir={workdir}: {what}.")
     if not path.is_file():
         raise FileNotFoundError(
             f"--workdir={workdir} is not a workdir: it has no config.json. Give the folder that "
             "`python -m noise_sched.train --workdir=...` wrote."
         )
     try:
-        return ConfigDict(_with_later(_tuples(json.loads(path.read_text()))))
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise TypeError("it is no object")
+        return ConfigDict(_with_later(_tuples(found)))
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # no JSON, or no config
         raise ValueError(f"{path} is damaged ({error}): restore it, or train again.") from None
 
 

@@ -27,9 +27,7 @@ CONFIGS, ALL = [name for name in CONFIGS if name not in ("ffhq64_edm", "afhqv2_6
 
 # At `:tiny` the larger ImageNet RINs differ from imagenet64_rin in b only: they run with the slow tests.
 LARGER = [f"imagenet{size}_rin" for size in (128, 256, 512, 768, 1024)]
-RUN = [
-    pytest.param(name, marks=pytest.mark.slow) if name in LARGER else name for name in CONFIGS
-]
+RUN = [pytest.param(name, marks=pytest.mark.slow) if name in LARGER else name for name in CONFIGS]
 
 # A RIN, and a U-Net with EDM's training.
 RESUMED = ("digits", "cifar10_edm")

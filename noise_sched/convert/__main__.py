@@ -31,7 +31,10 @@ def run(
     """
     workdir.check_unused(folder)
     if not source.is_file():
-        raise FileNotFoundError(f"--edm={source}: there is no such file.")
+        what = (
+            "is a folder; give the .pkl file in it" if source.is_dir() else "there is no such file"
+        )
+        raise FileNotFoundError(f"--edm={source}: {what}.")
     loaded = snapshot.read(source)
     try:
         converted = settings.convert(loaded, steps, latents)
@@ -58,9 +61,13 @@ def main() -> None:
         )
 
 
-if __name__ == "__main__":
+def _define_flags() -> None:
+    """Called by the binary only: in one process, as in the tests, several may be imported."""
     flags.DEFINE_string("edm", None, "The snapshot (.pkl) of EDM or EDM2.")
     flags.DEFINE_string("workdir", None, "The folder to make: new, or empty.")
     flags.DEFINE_integer("steps", None, "Sampling steps; 18, EDM2: 32.", lower_bound=1)
     flags.DEFINE_bool("latents", False, "Convert a network of latents too.")
-    command_line.run(main)
+
+
+if __name__ == "__main__":
+    command_line.run(main, _define_flags)

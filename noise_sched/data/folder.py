@@ -65,6 +65,10 @@ def open_folder(path: str, *, split: str, channels: int | None) -> FolderRecords
         ValueError: no such folder, no image in it, a file that is not an image, a class without
             images, or images beside the class folders.
     """
+    if not path.strip() or "\0" in path:
+        raise ValueError(
+            f"{f'folder:{path}'!r} names no folder; give one, as in 'folder:/data/pictures'."
+        )
     root = pathlib.Path(path).expanduser()
     name = f"folder:{path}"
     if split != "train":

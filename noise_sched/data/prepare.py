@@ -15,6 +15,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from noise_sched.data import offline, tfds_dataset
 
@@ -79,22 +80,44 @@ def _expand(path: str | None) -> str | None:
     return None if path is None else os.path.expanduser(path)
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Refuses options that are empty or name a file where a folder is meant."""
+    for name, value in vars(options).items():
+        if value is not None and not value.strip():
+            raise ValueError(f"--{name}= is empty; leave it out, or give a value.")
+    for name in ("data_dir", "manual_dir"):
+        folder = getattr(options, name)
+        if folder is not None and os.path.isfile(os.path.expanduser(folder)):
+            raise ValueError(f"--{name}={folder} is a file; give a folder.")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in one line, as the other commands tell them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and exits with code 2."""
+        print(f"error: {message}. `--help` lists the options.", file=sys.stderr)
+        sys.exit(2)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m noise_sched.data.prepare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--dataset", required=True, help="name or name/config, as TFDS lists it")
     parser.add_argument("--data_dir", help="default: TFDS_DATA_DIR or ~/tensorflow_datasets")
     parser.add_argument("--manual_dir", help="files that you downloaded by hand")
     options = parser.parse_args(argv)
     try:
+        _check(options)
         folder = prepare(options.dataset, options.data_dir, options.manual_dir)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     print(f"{options.dataset} is ready in {folder}")
     return 0
 

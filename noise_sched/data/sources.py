@@ -163,6 +163,8 @@ def open_source(
     if channels not in (None, 1, 3):
         raise ValueError(f"got channels={channels}; expected 1 (greyscale), 3 (RGB) or None.")
 
+    if data_dir is not None and os.path.isfile(os.path.expanduser(data_dir)):
+        raise ValueError(f"got data_dir={str(data_dir)!r}, which is a file; expected a folder.")
     if name.startswith("folder:"):
         records = folder.open_folder(name.removeprefix("folder:"), split=split, channels=channels)
     else:

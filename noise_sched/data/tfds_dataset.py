@@ -185,7 +185,7 @@ def check_known(name: str) -> None:
             "sets of TFDS, what is prepared below data_dir, and 'folder:PATH')."
             + _folder_hint(name)
         )
-    configs = _configs(base)
+    configs = [] if base in offline.MODULES else _configs(base)
     if config is not None and configs is not None and config not in configs:
         has = ", ".join(configs) or "none"
         raise ValueError(

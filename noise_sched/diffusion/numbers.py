@@ -20,6 +20,14 @@ def is_plain(*values: Any) -> bool:
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
+def fits_float32(value: Any) -> bool:
+    """Whether `value` is a plain number that float32 holds: finite, and not so small that it becomes 0."""
+    if not is_plain(value):
+        return False
+    smallest, largest = float(jnp.finfo(jnp.float32).tiny), float(jnp.finfo(jnp.float32).max)
+    return value == 0 or smallest <= abs(value) <= largest
+
+
 def require(condition: bool, message: str) -> None:
     """Raises `ValueError(message)` unless `condition`."""
     if not condition:

@@ -10,24 +10,24 @@ import difflib
 import json
 import pathlib
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from noise_sched.evaluation import npz
+from noise_sched.evaluation.errors import EvaluationInputError as EvaluationInputError
 
 # How far float images may overshoot [-1, 1]: rounding, but not a wrong scale.
 RANGE_TOLERANCE = 1e-3
 
+# Of one image: 8192 x 8192. Pillow warns at 89 million and refuses twice as many.
+MAX_PIXELS = 2**26
+
 _LABEL_IN_NAME = re.compile(r"_label(-?\d+)$")
 _LABELS_FILE = "labels.json"
 _SAMPLES_FILE = "samples.npz"
-
-
-class EvaluationInputError(ValueError):
-    """Something that was given to an evaluation cannot be judged; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,6 +125,10 @@ def read_image_set(path: str | pathlib.Path) -> ImageSet:
     Raises:
       EvaluationInputError: nothing is there, or what is there cannot be read as images.
     """
+    if not str(path).strip() or "\0" in str(path):
+        raise EvaluationInputError(
+            f"{str(path)!r} names no images: give an .npz file or a folder of PNGs."
+        )
     path = pathlib.Path(path)
     if not path.exists():
         raise EvaluationInputError(f"{path} does not exist.{_neighbours(path)}")
@@ -132,10 +136,6 @@ def read_image_set(path: str | pathlib.Path) -> ImageSet:
         if (path / _SAMPLES_FILE).is_file():
             return _read_npz(path / _SAMPLES_FILE)
         return _read_folder(path)
-    if path.suffix != ".npz":
-        raise EvaluationInputError(
-            f"{path}: expected an .npz file or a folder of PNGs; got another kind of file."
-        )
     return _read_npz(path)
 
 
@@ -157,20 +157,7 @@ def _neighbours(path: pathlib.Path) -> str:
 
 
 def _read_npz(path: pathlib.Path) -> ImageSet:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ("images", "labels") if key in file.files}
-            keys = file.files
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise EvaluationInputError(
-            f"{path} cannot be read as an .npz file ({error}). Perhaps it was cut off while being "
-            "written: make it again."
-        ) from error
-    if "images" not in arrays:
-        raise EvaluationInputError(
-            f"{path} has no array `images`; it has: {', '.join(keys) or 'nothing'}. Expected "
-            "`images`, uint8 [count, height, width, channels], and `labels`, integers [count]."
-        )
+    arrays = npz.read(path, ("images", "labels"))
     return image_set(str(path), arrays["images"], arrays.get("labels"))
 
 
@@ -195,13 +182,24 @@ def _read_folder(path: pathlib.Path) -> ImageSet:
 def _read_png(file: pathlib.Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise EvaluationInputError(
+                    f"{file} has {image.width} x {image.height} pixels; samples of at most "
+                    f"{MAX_PIXELS:,} pixels are read."
+                )
             # Palettes, alpha and 16 bits have no single meaning as 8-bit samples.
             if image.mode not in ("L", "RGB"):
                 raise EvaluationInputError(
                     f"{file}: expected an 8-bit grey or RGB image; got the mode {image.mode!r}."
                 )
             pixels = np.asarray(image)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+    except Image.DecompressionBombError as error:
+        raise EvaluationInputError(
+            f"{file}: samples of at most {MAX_PIXELS:,} pixels are read ({error})."
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, EvaluationInputError):
+            raise
         raise EvaluationInputError(f"{file} cannot be read as an image ({error}).") from error
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
@@ -219,7 +217,7 @@ def _folder_labels(folder: pathlib.Path, files: list[pathlib.Path]) -> np.ndarra
             f"{folder}: {len(unlabelled)} of {len(files)} names say no label ({unlabelled[0]} is "
             "the first). Expected all or none to end in _labelN, as in 000000_label3.png."
         )
-    return np.array([int(match.group(1)) for match in matches if match], dtype=np.int64)
+    return _label_array(str(folder), [int(match.group(1)) for match in matches if match])
 
 
 def _labels_from_json(place: pathlib.Path, files: list[pathlib.Path]) -> np.ndarray:
@@ -229,7 +227,7 @@ def _labels_from_json(place: pathlib.Path, files: list[pathlib.Path]) -> np.ndar
     )
     try:
         labels = json.loads(place.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EvaluationInputError(f"{place} is not JSON ({error}). {expected}") from error
     if isinstance(labels, dict):
         missing = [file.name for file in files if file.name not in labels]
@@ -242,4 +240,15 @@ def _labels_from_json(place: pathlib.Path, files: list[pathlib.Path]) -> np.ndar
     # bool is an int to Python; as a class number it is a mistake.
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
         raise EvaluationInputError(f"{place}: not every label is an integer. {expected}")
-    return np.array(labels, dtype=np.int64)
+    return _label_array(str(place), labels)
+
+
+def _label_array(place: str, labels: list[int]) -> np.ndarray:
+    try:
+        return np.array(labels, dtype=np.int64)
+    except OverflowError:
+        most = max(labels, key=abs)
+        shown = str(most)[:20] if most.bit_length() < 10_000 else ""
+        raise EvaluationInputError(
+            f"{place}: the label {shown}... is no class number; it has {most.bit_length()} bits."
+        ) from None

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noise_sched.evaluation.class_agreement import ClassAgreement
@@ -22,6 +22,41 @@ def as_json(report: Mapping[str, Any]) -> str:
     return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
+def check_place(
+    path: str | pathlib.Path, reference: str, metrics: Sequence[str], overwrite: bool
+) -> None:
+    """Refuses, before the work, a place where another report or something else is.
+
+    Args:
+      path: where a report is to be written.
+      reference: the real images that it will be of.
+      metrics: the metrics that it will hold.
+      overwrite: whether another report may be replaced.
+
+    Raises:
+      EvaluationInputError: it is a folder, or holds something else and `overwrite` is not set.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise EvaluationInputError(f"{path} is a folder. Name a file: {path / 'report.json'}.")
+    if not path.exists() or overwrite:
+        return
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        same = set(metrics) < set(old) and old["reference"] == reference
+    except (ValueError, TypeError, KeyError, RecursionError):  # no JSON, or no report
+        same = False
+    if not same:
+        raise EvaluationInputError(_taken(path))
+
+
+def _taken(path: pathlib.Path) -> str:
+    return (
+        f"{path} is there and holds another report: it was left as it is. Name another file, remove it, or "
+        "pass --overwrite."
+    )
+
+
 def write(path: str | pathlib.Path, text: str, overwrite: bool = False) -> None:
     """Writes a report, whole or not at all; another report is not overwritten unless so told.
 
@@ -35,10 +70,7 @@ def write(path: str | pathlib.Path, text: str, overwrite: bool = False) -> None:
         if path.read_bytes() == text.encode("utf-8"):
             return
         if not overwrite:
-            raise EvaluationInputError(
-                f"{path} is there and holds another report: it was left as it is. Name another "
-                "file, remove it, or pass --overwrite."
-            )
+            raise EvaluationInputError(_taken(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")

@@ -72,7 +72,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, microbatches: int = 1) -> N
         sizes = f"{lower} or {upper}" if lower > 0 else f"{upper}"
         times = f" x {microbatches} microbatches" if microbatches > 1 else ""
         raise ValueError(
-            f"a batch of {batch_size} does not divide over {mesh.size} device(s){times}: "
+            f"a batch of {batch_size} (batch_size) does not divide over {mesh.size} device(s){times}: "
             f"use a multiple of {unit}, such as {sizes}"
         )
 

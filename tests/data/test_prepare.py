@@ -30,14 +30,14 @@ def test_any_data_set_and_its_configs(tiny_builders, tmp_path, capsys):
     ],
 )
 def test_unknown_names(tiny_builders, tmp_path, capsys, name, message):
-    assert prepare.main([f"--dataset={name}", f"--data_dir={tmp_path}"]) == 1
+    assert prepare.main([f"--dataset={name}", f"--data_dir={tmp_path}"]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_tensorflow_is_asked_for_before_anything_is_downloaded(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
-    assert prepare.main(["--dataset=cifar10", f"--data_dir={tmp_path}"]) == 1
+    assert prepare.main(["--dataset=cifar10", f"--data_dir={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert "tensorflow" in error and "pip install 'noise_sched[tf]'" in error
     assert not list(tmp_path.iterdir())
@@ -47,7 +47,7 @@ def test_another_file_format_is_not_mistaken_for_done(tiny_dir, tmp_path, capsys
     shutil.copytree(pathlib.Path(tiny_dir, "tiny_photos"), tmp_path / "tiny_photos")
     (info,) = tmp_path.rglob("dataset_info.json")
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    assert prepare.main(["--dataset=tiny_photos", f"--data_dir={tmp_path}"]) == 1
+    assert prepare.main(["--dataset=tiny_photos", f"--data_dir={tmp_path}"]) == 2
     assert "as tfrecord. Give another --data_dir" in capsys.readouterr().err
 
 
@@ -58,5 +58,5 @@ def test_missing_manual_files_are_an_error_message(tiny_builders, tmp_path, caps
         raise AssertionError("Manual directory does not exist. Create it and download the images.")
 
     monkeypatch.setattr(photos, "_split_generators", refuse)
-    assert prepare.main(["--dataset=tiny_photos", f"--data_dir={tmp_path}"]) == 1
+    assert prepare.main(["--dataset=tiny_photos", f"--data_dir={tmp_path}"]) == 2
     assert "download the images" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_float32_keeps_the_digits_of_float64(schedule):
 @pytest.mark.parametrize("x64", [False, True])
 def test_ends_are_exact(spec, x64):
     with jax.enable_x64(x64):
-        schedule = specs.build(spec)
+        schedule = specs.build(spec, "schedule")
         ends = jnp.asarray([0.0, 1.0])
         assert schedule.gamma(ends).tolist() == [1.0, 0.0]
         assert schedule.logsnr(ends).tolist() == [np.inf, -np.inf]
@@ -109,14 +109,14 @@ def test_ends_are_exact(spec, x64):
 @pytest.mark.parametrize("spec", ZERO_SNR_ONLY)
 def test_zero_terminal_keeps_the_first_level(spec):
     with jax.enable_x64(True):
-        moved = specs.build(spec)
+        moved = specs.build(spec, "schedule")
         np.testing.assert_allclose(moved.logsnr(0.0), moved.schedule.logsnr(0.0), rtol=1e-12)
         assert moved.gamma(1.0) == 0 and moved.logsnr(1.0) == -np.inf
 
 
 @pytest.mark.parametrize("spec", FINITE_NOISE + FINITE)
 def test_ends_that_are_not_zero_snr(spec):
-    schedule = specs.build(spec)
+    schedule = specs.build(spec, "schedule")
     assert schedule.logsnr(0.0).tolist() == np.inf or spec in FINITE
     assert float(schedule.gamma(0.0)) == 1 or spec in FINITE
     assert jnp.isfinite(schedule.logsnr(1.0)) and float(schedule.gamma(1.0)) > 0
@@ -124,7 +124,7 @@ def test_ends_that_are_not_zero_snr(spec):
 
 @pytest.mark.parametrize("spec", SCHEDULES)
 def test_gradients_are_never_nan(spec):
-    schedule, t = specs.build(spec), jnp.asarray(TIMES)
+    schedule, t = specs.build(spec, "schedule"), jnp.asarray(TIMES)
     at_ends = spec not in QUANTILES
     slope = jax.vmap(jax.grad(schedule.gamma))(t)
     assert jnp.isfinite(slope if at_ends else slope[1:-1]).all()

@@ -34,6 +34,8 @@ from noise_sched.diffusion.schedules.base import Schedule, Time, Value
 # [levels]: numpy float64 on the host, or a JAX array where a hyper-parameter is traced.
 Table = Any
 
+MAX_LEVELS = 1_000_000  # a table of more is refused before memory is taken for it
+
 
 class TableSchedule:
     """A schedule given by T levels: frozen dataclasses with a static field `levels` and `beta_table`."""
@@ -142,7 +144,10 @@ def _between_levels(table: Table, t: Value) -> tuple[Value, Value, Value]:
 
 
 def _check_levels(name: str, levels: int) -> None:
-    require(levels >= 1, f"{name}(levels) must be at least 1, got {levels}; 1000 is usual.")
+    require(
+        1 <= levels <= MAX_LEVELS,
+        f"{name}(levels) must be at least 1 and at most {MAX_LEVELS:,}, got {levels}; 1000 is usual.",
+    )
 
 
 def _check_range(name: str, start: Leaf, end: Leaf) -> None:

@@ -67,7 +67,7 @@ class OdeSolver:
     s_tmin: Leaf = 0.0
     s_tmax: Leaf = None
     s_noise: Leaf = 1.0
-    clock: Clock = by_sigma()
+    clock: Clock = dataclasses.field(default=by_sigma(), metadata={"kind": "clock"})
     frame: str | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self):
