@@ -105,7 +105,7 @@ def fit(
             raise ValueError(f"{name} must be at least 1, got {every}")
 
     start = int(state.step)
-    window = _Window(log_every, writer, progress)
+    window = _Window(log_every, writer, progress, start)
     running: tuple[int, dict[str, jax.Array]] | None = None
 
     def settle() -> None:
@@ -124,6 +124,7 @@ def fit(
 
     def save(step: int) -> None:
         if checkpoints is not None:
+            window.keep(step, checkpoints.steps())
             position = batches.get_state() if hasattr(batches, "get_state") else None
             checkpoints.save(step, state, position)
 
@@ -148,13 +149,16 @@ def fit(
             # Nothing is saved, drawn or left before the step just run is known to be finite.
             if due or stop or step == steps or step % checkpoint_every == 0:
                 settle()
+            if step == steps:
+                window.flush(step)
             if stop or step == steps or step % checkpoint_every == 0:
                 save(step)
             for hook in due:
                 hook.run(step, state)
             if stop:
                 break
-    window.flush(step)
+    if checkpoints is None:
+        window.flush(step)  # else the steps since the last line are kept with the checkpoint
     if progress is not None:
         progress.close()
     if checkpoints is not None:
@@ -191,23 +195,33 @@ def _stop_non_finite(
 class _Window:
     """The means of the metrics over the steps since they were last written."""
 
-    def __init__(self, every: int, writer: MetricWriter | None, progress: Progress | None):
+    def __init__(
+        self, every: int, writer: MetricWriter | None, progress: Progress | None, start: int
+    ):
         self._every, self._writer, self._progress = every, writer, progress
-        self._rows: list[dict[str, Any]] = []
+        kept = [] if writer is None else writer.window(start)
+        # Another cadence than before the resume may have its last line elsewhere.
+        self._rows = [row for row in kept if row["step"] > start // every * every]
 
     def add(self, step: int, values: dict[str, Any]) -> None:
-        self._rows.append(values)
+        row = {name: float(value) for name, value in values.items() if name != "finite"}
+        self._rows.append(row | {"step": step})
         if self._progress is not None:
-            self._progress.update(step, float(values["loss"]))
+            self._progress.update(step, row["loss"])
         if step % self._every == 0:
             self.flush(step)
 
     def flush(self, step: int) -> None:
         if self._rows and self._writer is not None:
-            names = (name for name in self._rows[-1] if name != "finite")
-            means = {name: np.mean([row[name] for row in self._rows]) for name in names}
+            names = [name for name in self._rows[-1] if name != "step"]
+            means = {n: np.mean([row[n] for row in self._rows if n in row]) for n in names}
             self._writer.scalars(step, means)
         self._rows.clear()
+
+    def keep(self, step: int, steps: Sequence[int]) -> None:
+        """Keeps the values since the last line for a resume from a checkpoint, besides those of `steps`."""
+        if self._writer is not None:
+            self._writer.keep_window(step, self._rows, steps)
 
 
 class _StopSignals:
