@@ -207,9 +207,11 @@ def _step_of_equal(record: Folder, settings: dict) -> int | None:
     """The step in a record of these settings (-1 where it has none); None in any other record."""
     try:
         old = json.loads(record.read_text())
-        step = old.pop("step", -1)
-    except (ValueError, AttributeError):  # no JSON, or no object
+    except ValueError:  # no JSON
         return None
+    if not isinstance(old, dict):
+        return None
+    step = old.pop("step", -1)
     return step if old == settings else None
 
 

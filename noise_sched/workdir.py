@@ -195,7 +195,7 @@ def _check(workdir: Folder, config: ConfigDict) -> bool:
                 f"--workdir={workdir} is not empty and not a workdir (it has no config.json). "
                 "Give a new folder: nothing here is overwritten."
             )
-    elif workdir.exists():
+    elif workdir.exists() and not workdir.is_dir():  # it may have been made since
         raise ValueError(f"--workdir={workdir} is a file. Give a new folder.")
     return True
 

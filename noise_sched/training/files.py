@@ -102,6 +102,8 @@ def writing(flag: str, path: Folder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
         raise type(error)(
-            f"{flag}={path} cannot be written: {error.strerror or error}. Give another folder."
+            f"{flag}={path} cannot be written: {reason}{where}. Give another folder, or fix this one."
         ) from error

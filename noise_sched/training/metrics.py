@@ -109,7 +109,7 @@ class MetricWriter:
             with files.whole(folder / f"{name}_{step:08d}.png") as file:
                 Image.fromarray(image_grid(images, columns=columns)).save(file, format="png")
 
-    def keep_window(self, step: int, rows: Sequence[Mapping[str, float]], steps: Sequence[int]):
+    def keep_window(self, step: int, rows: Sequence[Mapping[str, Any]], steps: Sequence[int]):
         """Keeps the values of the steps since the last line, for a resume from the checkpoint of `step`.
 
         Call it before that checkpoint is saved.
@@ -215,7 +215,7 @@ def _windows(path: Folder) -> dict[str, list[dict[str, Any]]]:
         return {}
 
 
-def _as_json(values: Mapping[str, float]) -> dict[str, float | str]:
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: v if math.isfinite(v) else str(v) for name, v in values.items()}
 
 
