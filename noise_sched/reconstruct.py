@@ -11,18 +11,18 @@ Writes a workdir that `sample` reads, without the state to train on from.
 """
 
 import json
-import pathlib
 
 import jax
 from absl import flags, logging
 
 from noise_sched import command_line, experiment, workdir
-from noise_sched.training import power_ema
+from noise_sched.training import files, power_ema
 from noise_sched.training.checkpoints import Checkpoints
+from noise_sched.training.files import Folder
 from noise_sched.training.snapshots import Snapshots
 
 
-def run(folder: pathlib.Path, out: pathlib.Path, std: float, step: int | None = None) -> int:
+def run(folder: Folder, out: Folder, std: float, step: int | None = None) -> int:
     """Writes into `out` a workdir with the average of width `std` of the run in `folder`.
 
     Args:
@@ -43,17 +43,18 @@ def run(folder: pathlib.Path, out: pathlib.Path, std: float, step: int | None = 
     config = workdir.load_config(folder)
     exp = experiment.from_config(config)
     abstract = jax.eval_shape(exp.init_params, jax.random.key(0))
-    with Snapshots(workdir.snapshots(folder), read_only=True) as snapshots:
-        step, params = snapshots.reconstruct(abstract, config.ema.stds, std=std, step=step)
+    with workdir.building(out, "--out") as made:
+        with Snapshots(workdir.snapshots(folder), read_only=True) as snapshots:
+            step, params = snapshots.reconstruct(abstract, config.ema.stds, std=std, step=step)
 
-    # One average is left, as of a run that keeps a plain one.
-    config.ema.update(stds=(), snapshot_every=0)
-    config.sample.ema_std = 0.0
-    workdir.claim(out, config)
-    made = {"workdir": folder.resolve().name, "step": step, "ema_std": std}
-    (out / "reconstructed.json").write_text(json.dumps(made, indent=2) + "\n")
-    with Checkpoints(workdir.checkpoints(out)) as checkpoints:
-        checkpoints.save_ema(step, params)
+        # One average is left, as of a run that keeps a plain one.
+        config.ema.update(stds=(), snapshot_every=0)
+        config.sample.ema_std = 0.0
+        workdir.claim(made, config)
+        about = {"workdir": folder.resolve().name, "step": step, "ema_std": std}
+        files.write_text(made / "reconstructed.json", json.dumps(about, indent=2) + "\n")
+        with Checkpoints(workdir.checkpoints(made)) as checkpoints:
+            checkpoints.save_ema(step, params)
     return step
 
 
@@ -61,8 +62,9 @@ def main() -> None:
     """The command: flags in, mistakes told in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
-        folder = pathlib.Path(command_line.required("workdir", "--workdir=runs/edm2"))
-        out = pathlib.Path(command_line.required("out", "--out=runs/edm2_075"))
+        folder = command_line.required("workdir", "--workdir=runs/edm2")
+        out = command_line.required("out", "--out=runs/edm2_075")
+        folder, out = files.folder(folder, "--workdir"), files.folder(out, "--out")
         std = command_line.required("std", "--std=0.075")
         step = run(folder, out, float(std), flags.FLAGS.step)
         print(

@@ -7,25 +7,32 @@
 Writes samples.npz (images uint8 [n, h, w, c], labels int32 [n]), images/000000.png ..., grid.png and
 samples.json, which says what they were drawn with. Image i depends on config.sample.seed and i alone
 (to rounding), whatever the batch size. A finished run is not done again.
+
+On several hosts start it on each, as training: all draw, the first writes.
 """
 
-import pathlib
-
+import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
 from noise_sched import command_line, drawing, workdir
+from noise_sched.training import files
 
 
 def main() -> None:
     """The command: flags in, mistakes told in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
-        folder = pathlib.Path(command_line.required("workdir", "--workdir=runs/digits"))
-        out = pathlib.Path(command_line.required("out", "--out=runs/digits/samples"))
+        folder = command_line.required("workdir", "--workdir=runs/digits")
+        out = command_line.required("out", "--out=runs/digits/samples")
+        folder, out = files.folder(folder, "--workdir"), files.folder(out, "--out")
         workdir.load_config(folder)
+        if flags.FLAGS.distributed:
+            jax.distributed.initialize()
         config = flags.FLAGS.config
         drawn = drawing.run(config, folder, out, flags.FLAGS.num_images, flags.FLAGS.step)
+        if jax.process_index() != 0:
+            return
         print(f"{'drawn' if drawn else 'already drawn'}: {out / 'samples.npz'}")
         print(f"to look at: {out / 'grid.png'}")
 
@@ -36,10 +43,13 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_images", 100, "How many images.", lower_bound=1)
     flags.DEFINE_string("out", None, "Folder to write to: new, or of the same command.")
     flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
-    folder = command_line.peek("workdir")
-    is_workdir = folder and (pathlib.Path(folder) / "config.json").is_file()
+    flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
+    given = command_line.peek("workdir")
+    config = ConfigDict()
     with command_line.clear_errors():
-        config = workdir.load_config(pathlib.Path(folder)) if is_workdir else ConfigDict()
+        folder = files.folder(given, "--workdir") if given else None
+        if folder is not None and (folder / "config.json").is_file():
+            config = workdir.load_config(folder)
     command_line.define_config(config)
 
 

@@ -4,25 +4,27 @@
     python -m noise_sched.train --config=configs/digits.py:tiny --workdir=/tmp/try \
         --config.schedule='sigmoid(-3, 3, tau=0.9)' --config.train.steps=20
 
-On several hosts start it on each (TPU pods need nothing else; elsewhere --distributed and jax's own
-environment variables). Everything that sampling needs ends up in the workdir.
+On several hosts start it on each (TPU pods need nothing else; elsewhere --distributed, under Slurm, Open
+MPI or Kubernetes, from which jax learns of the others). The workdir has to be one that all of them see.
+Everything that sampling needs ends up there. A second training in it is refused while one is at work.
 """
 
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags, logging
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from noise_sched import command_line, experiment, keys, workdir
+from noise_sched import command_line, drawing, experiment, keys, workdir
 from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
-from noise_sched.diffusion.sampling import example_keys
 from noise_sched.experiment import Experiment
-from noise_sched.training import partitioning, report
+from noise_sched.training import files, hosts, partitioning, report
 from noise_sched.training.checkpoints import Checkpoints
+from noise_sched.training.files import Folder
 from noise_sched.training.loop import Fitted, Hook, NonFiniteLoss, fit
 from noise_sched.training.metrics import MetricWriter
 from noise_sched.training.progress import Progress
@@ -33,7 +35,7 @@ from noise_sched.training.step import TrainStep, make_train_step
 _GRID = 64  # images in the grid that training draws
 
 
-def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
+def run(config: ConfigDict, folder: Folder) -> Fitted:
     """Trains in `folder` until config.train.steps steps are done in all, resuming if it can.
 
     Raises:
@@ -47,8 +49,14 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
     partitioning.check_batch_size(
         config.train.batch_size, mesh, microbatches=config.train.microbatches
     )
-    source = _open_data(config)
-    workdir.claim(folder, config)
+    source = hosts.together(lambda: _open_data(config))
+    with workdir.hold(folder, config):
+        return _train(exp, folder, mesh, source)
+
+
+def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitted:
+    """Trains in a workdir that is held for this run."""
+    config = exp.config
 
     # 2. The state: from shapes alone to a layout, then restored or made.
     abstract = jax.eval_shape(lambda: new_state(exp))
@@ -95,7 +103,7 @@ def run(config: ConfigDict, folder: pathlib.Path) -> Fitted:
             writer=writer,
             log_every=config.train.log_every,
             progress=progress,
-            hooks=_hooks(exp, writer, snapshots),
+            hooks=_hooks(exp, mesh, writer, snapshots),
             skip_nonfinite=config.train.skip_nonfinite,
         )
         if config.ema.snapshot_every and done.step == config.train.steps:
@@ -146,33 +154,35 @@ def _open_data(config: ConfigDict) -> Source:
     return source
 
 
-def _hooks(exp: Experiment, writer: MetricWriter, snapshots: Snapshots) -> list[Hook]:
+def _hooks(exp: Experiment, mesh: Mesh, writer: MetricWriter, snapshots: Snapshots) -> list[Hook]:
     """What is done every so many steps: images drawn, snapshots of the averages kept."""
     hooks = []
-    if exp.config.train.image_every and jax.process_count() == 1:
-        hooks.append(Hook(exp.config.train.image_every, _draw_grid(exp, writer)))
+    if exp.config.train.image_every:
+        hooks.append(Hook(exp.config.train.image_every, _draw_grid(exp, mesh, writer)))
     if exp.config.ema.snapshot_every:
         save = lambda step, state: snapshots.save(step, state.ema_params)
         hooks.append(Hook(exp.config.ema.snapshot_every, save))
     return hooks
 
 
-def _draw_grid(exp: Experiment, writer: MetricWriter) -> Callable[[int, TrainState], None]:
-    """Draws a grid of images with the moving average."""
+def _draw_grid(
+    exp: Experiment, mesh: Mesh, writer: MetricWriter
+) -> Callable[[int, TrainState], None]:
+    """Draws a grid of images with the moving average, on all hosts."""
     if exp.needs_guide:
         print(
             "image grids are drawn without guidance: training does not read sample.guide_workdir."
         )
         exp = exp.unguided()
-    run = exp.sampler()
-    images = example_keys(keys.of_grids(exp.config.sample.seed), jax.numpy.arange(_GRID))
-    labels = jax.numpy.arange(_GRID) % max(1, exp.config.network.num_classes)
+    draw = drawing.drawer(exp, mesh, keys.of_grids(exp.config.sample.seed))
+    index = np.arange(_GRID, dtype=np.int32)
+    labels = index % max(1, exp.config.network.num_classes)
 
-    def draw(step: int, state: TrainState) -> None:
-        drawn = jax.device_get(run(exp.drawn_average(state.ema_params), images, labels))
-        writer.images(step, "samples", drawn, columns=8)
+    def draw_and_write(step: int, state: TrainState) -> None:
+        images = draw(exp.drawn_average(state.ema_params), index, labels)
+        writer.images(step, "samples", images, columns=8)
 
-    return draw
+    return draw_and_write
 
 
 def main() -> None:
@@ -180,7 +190,8 @@ def main() -> None:
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
         config = command_line.config()
-        folder = pathlib.Path(command_line.required("workdir", "--workdir=runs/digits"))
+        folder = command_line.required("workdir", "--workdir=runs/digits")
+        folder = files.folder(folder, "--workdir")
         if flags.FLAGS.distributed:
             jax.distributed.initialize()
         try:
@@ -189,7 +200,7 @@ def main() -> None:
             command_line.stop(str(error))
 
 
-def _say_done(config: ConfigDict, folder: pathlib.Path, done: Fitted) -> None:
+def _say_done(config: ConfigDict, folder: Folder, done: Fitted) -> None:
     if jax.process_index() == 0:
         print(
             f"{done.step} of {config.train.steps} steps done. Draw images with:\n"

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import threading
 
 import pytest
 
@@ -72,3 +73,67 @@ def test_workdirs_of_any_network_get_the_keys_that_came_later(tmp_path):
     loaded = workdir.load_config(tmp_path)
     assert loaded.optimizer.infinite_gradient == 1e5
     assert loaded.to_dict() == imagenet64_edm.get_config().to_dict()
+
+
+def claims_at_once(folder, configs):
+    """What claiming from as many threads as there are configs raised in each."""
+    failures, barrier = [None] * len(configs), threading.Barrier(len(configs))
+
+    def claim(index):
+        barrier.wait()
+        try:
+            workdir.claim(folder, configs[index])
+        except Exception as error:
+            failures[index] = error
+
+    threads = [threading.Thread(target=claim, args=(i,)) for i in range(len(configs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failures
+
+
+def test_claims_of_one_run_at_once_all_succeed(tmp_path):
+    for n in range(50):
+        folder = tmp_path / str(n)
+        assert claims_at_once(folder, [common.base()] * 4) == [None] * 4
+        assert [path.name for path in folder.iterdir()] == ["config.json"]
+        assert workdir.load_config(folder).to_dict() == common.base().to_dict()
+
+
+def test_of_claims_of_several_runs_at_once_one_succeeds(tmp_path):
+    configs = [common.base() for _ in range(4)]
+    for seed, config in enumerate(configs):
+        config.seed = seed
+    for n in range(25):
+        failures = claims_at_once(tmp_path / str(n), configs)
+        first = failures.index(None)
+        assert workdir.load_config(tmp_path / str(n)).seed == first
+        others = [str(failure) for index, failure in enumerate(failures) if index != first]
+        assert all(f"seed: {first} there" in text for text in others), others
+
+
+def test_what_a_killed_claim_left_is_no_obstacle(tmp_path):
+    for name in (".lock", ".partial-config.json-0123456789ab", "config.tmp"):
+        (tmp_path / name).write_text("{")
+    workdir.claim(tmp_path, common.base())
+    assert workdir.load_config(tmp_path).seed == 0
+
+
+def test_a_folder_being_built_takes_its_name_at_the_end(tmp_path):
+    with workdir.building(tmp_path / "new") as made:
+        (made / "file").write_text("a")
+        assert not (tmp_path / "new").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert (tmp_path / "new" / "file").read_text() == "a"
+    with pytest.raises(ValueError, match="is not empty"), workdir.building(tmp_path / "new"):
+        pass
+    with pytest.raises(ValueError, match="is not empty"):
+        with workdir.building(tmp_path / "other"):
+            (tmp_path / "other").mkdir()
+            (tmp_path / "other" / "file").write_text("of another process")
+    assert (tmp_path / "other" / "file").read_text() == "of another process"
+    with pytest.raises(OSError, match="--out=.*file/out cannot be written: File exists"):
+        with workdir.building(tmp_path / "new" / "file" / "out", "--out"):
+            pass

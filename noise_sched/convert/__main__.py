@@ -13,10 +13,12 @@ from absl import flags, logging
 
 from noise_sched import command_line, workdir
 from noise_sched.convert import settings, snapshot, writing
+from noise_sched.training import files
+from noise_sched.training.files import Folder
 
 
 def run(
-    source: pathlib.Path, folder: pathlib.Path, steps: int | None = None, latents: bool = False
+    source: pathlib.Path, folder: Folder, steps: int | None = None, latents: bool = False
 ) -> settings.Converted:
     """Converts `source` into `folder`.
 
@@ -35,13 +37,14 @@ def run(
             "is a folder; give the .pkl file in it" if source.is_dir() else "there is no such file"
         )
         raise FileNotFoundError(f"--edm={source}: {what}.")
-    loaded = snapshot.read(source)
-    try:
-        converted = settings.convert(loaded, steps, latents)
-        del loaded  # as large as the network
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    writing.write(converted, folder)
+    with workdir.building(folder) as made:
+        loaded = snapshot.read(source)
+        try:
+            converted = settings.convert(loaded, steps, latents)
+            del loaded  # as large as the network
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+        writing.write(converted, made)
     return converted
 
 
@@ -50,7 +53,7 @@ def main() -> None:
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
         source = pathlib.Path(command_line.required("edm", "--edm=network-snapshot.pkl"))
-        folder = pathlib.Path(command_line.required("workdir", "--workdir=runs/edm"))
+        folder = files.folder(command_line.required("workdir", "--workdir=runs/edm"), "--workdir")
         converted = run(source, folder, flags.FLAGS.steps, flags.FLAGS.latents)
         if converted.note:
             print(f"note: {converted.note}")

@@ -126,11 +126,11 @@ class Checkpoints:
         self.wait()
         others = [there for there in self.steps() if there != old]
         if others and old in self.steps():  # killed here, the run repeats its way from another
-            self._manager.delete(old)
+            self._store.delete(old)
         self.save(step, state, data)
         self.wait()
         if not others and old in self.steps():
-            self._manager.delete(old)
+            self._store.delete(old)
 
     def save_ema(self, step: int, params: Any) -> None:
         """Saves parameters to sample with, alone: `restore_ema` reads them, `restore` cannot."""

@@ -99,7 +99,7 @@ def fit(
             raise ValueError(f"{name} must be at least 1, got {every}")
 
     start = int(state.step)
-    window = _Window(log_every, writer, progress)
+    window = _Window(log_every, writer, progress, start)
     faults = NonFiniteSteps(skip_nonfinite, start=start)
     running: tuple[int, dict[str, jax.Array]] | None = None
     same: int | None = start or None  # the checkpoint that holds the parameters as they are
@@ -118,6 +118,7 @@ def fit(
     def save(step: int) -> None:
         nonlocal same
         if checkpoints is not None:
+            window.keep(step, checkpoints.steps())
             position = batches.get_state() if hasattr(batches, "get_state") else None
             if same is None:
                 checkpoints.save(step, state, position)
@@ -147,13 +148,16 @@ def fit(
             if due or stop or step == steps or step % checkpoint_every == 0 or faults.too_many:
                 settle()
             stop = stop or faults.too_many
+            if step == steps:
+                window.flush(step)
             if stop or step == steps or step % checkpoint_every == 0:
                 save(step)
             for hook in due:
                 hook.run(step, state)
             if stop:
                 break
-    window.flush(step)
+    if checkpoints is None:
+        window.flush(step)  # else the steps since the last line are kept with the checkpoint
     if progress is not None:
         progress.close()
     if checkpoints is not None:
@@ -183,30 +187,36 @@ def _where_saved(step: int, checkpoints: Checkpoints | None) -> str:
 class _Window:
     """The means of the metrics over the finite steps since they were last written."""
 
-    def __init__(self, every: int, writer: MetricWriter | None, progress: Progress | None):
+    def __init__(
+        self, every: int, writer: MetricWriter | None, progress: Progress | None, start: int
+    ):
         self._every, self._writer, self._progress = every, writer, progress
-        self._rows: list[dict[str, Any]] = []
-        self._skipped = 0
+        kept = [] if writer is None else writer.window(start)
+        # Another cadence than before the resume may have its last line elsewhere.
+        self._rows = [row for row in kept if row["step"] > start // every * every]
 
     def add(self, step: int, values: dict[str, Any]) -> None:
-        if values["finite"]:
-            self._rows.append(values)
-        else:
-            self._skipped += 1
+        row = {name: float(value) for name, value in values.items()}
+        self._rows.append((row if row["finite"] else {"finite": 0.0}) | {"step": step})
         if self._progress is not None:
-            self._progress.update(step, float(values["loss"]))
+            self._progress.update(step, row["loss"])
         if step % self._every == 0:
             self.flush(step)
 
     def flush(self, step: int) -> None:
-        names = [name for name in self._rows[-1] if name != "finite"] if self._rows else []
-        means = {name: np.mean([row[name] for row in self._rows]) for name in names}
-        if self._skipped:
-            means["skipped"] = self._skipped
+        finite = [row for row in self._rows if row["finite"]]
+        names = [n for n in finite[-1] if n not in ("finite", "step")] if finite else []
+        means = {n: np.mean([row[n] for row in finite if n in row]) for n in names}
+        if skipped := len(self._rows) - len(finite):
+            means["skipped"] = skipped
         if means and self._writer is not None:
             self._writer.scalars(step, means)
         self._rows.clear()
-        self._skipped = 0
+
+    def keep(self, step: int, steps: Sequence[int]) -> None:
+        """Keeps the values since the last line for a resume from a checkpoint, besides those of `steps`."""
+        if self._writer is not None:
+            self._writer.keep_window(step, self._rows, steps)
 
 
 class _StopSignals:

@@ -1,59 +1,73 @@
-"""Scalars and pictures of a run: TensorBoard events, and one JSON object per line.
+"""Scalars and pictures of a run: one JSON object per line of metrics.jsonl, and TensorBoard events.
 
-Both files are only ever appended to. A run that goes back to a checkpoint writes the steps after it
-a second time; a marker line `{"resumed_at": k}` then says that what was written above it for steps
-beyond k is superseded. `read_metrics` applies the markers, and TensorBoard is told the same thing.
+However often a run is stopped, killed and started again, metrics.jsonl ends with the rows of an
+undisturbed run, each once. A run that goes back to a checkpoint starts by leaving out the rows after it; and
+the steps since the last row are kept with each checkpoint (metrics_window.json), so that a mean over
+steps before and after a stop is one mean. TensorBoard is told what is superseded.
+
+In a bucket (`gs://...`) an object cannot be added to: metrics.jsonl is written whole now and then, and with
+each checkpoint. TensorBoard events are not written there; pictures become files in pictures/.
 """
 
 import json
 import math
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jaxtyping import Float, UInt8
+from PIL import Image
+
+from noise_sched.training import files
+from noise_sched.training.files import Folder
 
 METRICS_FILE = "metrics.jsonl"
+WINDOW_FILE = "metrics_window.json"
+
+_UPLOAD_SECONDS = 60.0  # between two writings of the whole file in a bucket
 
 
 class MetricWriter:
     """Writes to `WORKDIR/metrics.jsonl` and to TensorBoard events in `WORKDIR/tensorboard`.
 
-    Only the first process of a run writes; elsewhere every method does nothing. Local directories
-    only.
+    Only the first process of a run writes; elsewhere every method does nothing.
     """
 
-    def __init__(self, workdir: str | Path, *, resume_step: int = 0, tensorboard: bool = True):
-        """Opens the files for appending.
+    def __init__(self, workdir: str | Folder, *, resume_step: int = 0, tensorboard: bool = True):
+        """Leaves out the rows after `resume_step`, and opens the files for more.
 
         Args:
           workdir: the run's directory; made if needed.
           resume_step: the step restored from, 0 for a fresh start.
           tensorboard: write TensorBoard events too (with tensorboardX; no TensorFlow needed).
         """
-        self._file = self._events = None
+        self._lines: _Lines | None = None
+        self._events: Any = None
+        self._workdir = workdir if isinstance(workdir, Folder) else files.folder(workdir, "workdir")
         if jax.process_index() != 0:
             return
-        workdir = Path(workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
-        path = workdir / METRICS_FILE
-        resumed = path.exists() and path.stat().st_size > 0
-        self._file = path.open("a", encoding="utf-8")
-        if resumed:
-            with path.open("rb") as f:
-                f.seek(-1, 2)
-                cut_off = f.read(1) != b"\n"  # the run was killed in the middle of a line
-            self._file.write("\n" * cut_off + json.dumps({"resumed_at": resume_step}) + "\n")
-            self._file.flush()
-        if tensorboard:
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        path = self._workdir / METRICS_FILE
+        found = _counting(path.read_text(encoding="utf-8")) if path.exists() else []
+        kept = [text for line, text in found if line["step"] <= resume_step]
+        self._lines = _Lines(path, kept)
+        if tensorboard and files.is_remote(self._workdir):
+            logging.warning(
+                "no TensorBoard events are written in %s: the numbers are in %s, the pictures in pictures/",
+                self._workdir,
+                METRICS_FILE,
+            )
+        elif tensorboard:
             from tensorboardX import SummaryWriter
 
             self._events = SummaryWriter(
-                str(workdir / "tensorboard"),
-                purge_step=resume_step + 1 if resumed else None,
+                str(self._workdir / "tensorboard"),
+                purge_step=resume_step + 1 if found else None,
                 flush_secs=30,
             )
 
@@ -65,16 +79,11 @@ class MetricWriter:
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes named numbers of one step; JSON has those that are not finite as strings."""
-        if self._file is None:
+        if self._lines is None:
             return
         values = {name: float(value) for name, value in values.items()}
-        line = {
-            "step": int(step),
-            **{name: v if math.isfinite(v) else str(v) for name, v in values.items()},
-            "time": round(time.time(), 3),
-        }
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        line = {"step": int(step), **_as_json(values), "time": round(time.time(), 3)}
+        self._lines.add(json.dumps(line))
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, int(step))
@@ -87,39 +96,127 @@ class MetricWriter:
         *,
         columns: int | None = None,
     ) -> None:
-        """Writes one picture, a grid of images in [-1, 1] (see `image_grid`), to TensorBoard."""
+        """Writes one picture, a grid of images in [-1, 1] (see `image_grid`), to TensorBoard.
+
+        In a bucket: to `WORKDIR/pictures/NAME_STEP.png`.
+        """
         if self._events is not None:
             grid = image_grid(images, columns=columns)
             self._events.add_image(name, grid, int(step), dataformats="HWC")
+        elif self._lines is not None and files.is_remote(self._workdir):
+            folder = self._workdir / "pictures"
+            folder.mkdir(parents=True, exist_ok=True)
+            with files.whole(folder / f"{name}_{step:08d}.png") as file:
+                Image.fromarray(image_grid(images, columns=columns)).save(file, format="png")
+
+    def keep_window(self, step: int, rows: Sequence[Mapping[str, Any]], steps: Sequence[int]):
+        """Keeps the values of the steps since the last line, for a resume from the checkpoint of `step`.
+
+        Call it before that checkpoint is saved.
+
+        Args:
+          step: the checkpoint's.
+          rows: per step its values, and its number as "step".
+          steps: of the other checkpoints there are, whose windows stay.
+        """
+        if self._lines is None:
+            return
+        self._lines.sync()
+        path = self._workdir / WINDOW_FILE
+        old = _windows(path)
+        kept = {str(s): old[str(s)] for s in steps if old.get(str(s)) and s != step}
+        if rows:
+            kept[str(step)] = [_as_json(row) for row in rows]
+        if kept != old:
+            files.write_text(path, json.dumps(kept) + "\n")
+
+    def window(self, step: int) -> list[dict[str, float]]:
+        """What `keep_window` kept with the checkpoint of `step`; empty if nothing, and on other hosts."""
+        if self._lines is None:
+            return []
+        rows = _windows(self._workdir / WINDOW_FILE).get(str(step), [])
+        return [{name: float(value) for name, value in row.items()} for row in rows]
 
     def close(self) -> None:
         """Flushes and closes the files."""
-        if self._file is not None:
-            self._file.close()
+        if self._lines is not None:
+            self._lines.close()
         if self._events is not None:
             self._events.close()
 
 
-def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """The lines of `WORKDIR/metrics.jsonl` that count, in order.
+class _Lines:
+    """A file of lines: added to on a disk, written whole again in a bucket."""
 
-    Lines that a resumed run superseded are left out, as are the markers and a line cut off by a
-    kill. Empty if there is no such file.
+    def __init__(self, path: Folder, lines: Sequence[str]):
+        self._path, self._lines = path, list(lines)
+        self._file: Any = None
+        self._write_whole()
+        if not files.is_remote(path):
+            self._file = Path(path).open("a", encoding="utf-8")
+
+    def add(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line + "\n")
+            self._file.flush()
+            return
+        self._lines.append(line)
+        if time.monotonic() - self._written_at > _UPLOAD_SECONDS:
+            self._write_whole()
+
+    def sync(self) -> None:
+        """Has the lines outlive this process and this machine."""
+        if self._file is None:
+            self._write_whole()
+        elif not self._file.closed:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.sync()
+        if self._file is not None:
+            self._file.close()
+
+    def _write_whole(self) -> None:
+        files.write_text(self._path, "".join(line + "\n" for line in self._lines))
+        self._written_at = time.monotonic()
+
+
+def read_metrics(workdir: str | Folder) -> list[dict[str, Any]]:
+    """The lines of `WORKDIR/metrics.jsonl`, in order; empty if there is no such file.
+
+    A line cut off by a kill is left out, and in files of earlier versions what their markers
+    `{"resumed_at": k}` say is superseded.
     """
-    path = Path(workdir) / METRICS_FILE
-    lines: list[dict[str, Any]] = []
-    if not path.exists():
-        return lines
-    for text in path.read_text(encoding="utf-8").splitlines():
+    folder = workdir if isinstance(workdir, Folder) else files.folder(workdir, "workdir")
+    path = folder / METRICS_FILE
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [line for line, _ in _counting(text)]
+
+
+def _counting(text: str) -> list[tuple[dict[str, Any], str]]:
+    """The lines that count, read and as they stand."""
+    lines: list[tuple[dict[str, Any], str]] = []
+    for each in text.splitlines():
         try:
-            line = json.loads(text)
+            line = json.loads(each)
         except json.JSONDecodeError:
             continue
         if "resumed_at" in line:
-            lines = [kept for kept in lines if kept["step"] <= line["resumed_at"]]
+            lines = [kept for kept in lines if kept[0]["step"] <= line["resumed_at"]]
         else:
-            lines.append(line)
+            lines.append((line, each))
     return lines
+
+
+def _windows(path: Folder) -> dict[str, list[dict[str, Any]]]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except json.JSONDecodeError:
+        return {}
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: v if math.isfinite(v) else str(v) for name, v in values.items()}
 
 
 def image_grid(

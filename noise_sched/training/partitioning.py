@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp")
@@ -128,6 +129,26 @@ def to_global(batch: Any, mesh: Mesh) -> Any:
     if mesh.size == local_devices:  # one process: the rows are the whole batch
         return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def split_rows(batch: Any, mesh: Mesh) -> Any:
+    """Global arrays of a batch that every host has whole, split over every device.
+
+    Args:
+      batch: a tree of numpy arrays [rows, ...], the same on every host.
+      mesh: the mesh to split over; rows that do not divide over it are copied to every device.
+    """
+
+    def place(x: np.ndarray) -> jax.Array:
+        sharding = replicated(mesh) if len(x) % mesh.size else batch_sharding(mesh)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(place, batch)
+
+
+def gather(array: jax.Array) -> np.ndarray:
+    """The whole of a global array, on every host; all hosts have to call it."""
+    return multihost_utils.process_allgather(array, tiled=True)
 
 
 def state_shardings(abstract: Any, mesh: Mesh, *, min_size: int = MIN_SIZE_TO_SPLIT) -> Any:

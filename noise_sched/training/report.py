@@ -1,7 +1,7 @@
 """What a run prints about itself before it starts."""
 
 import math
-import pathlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +32,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def run(config: Any, folder: pathlib.Path, examples: int, start: int, mesh: Mesh) -> str:
+def run(config: Any, folder: str | os.PathLike, examples: int, start: int, mesh: Mesh) -> str:
     """The run in a few lines: config, data, devices, where it starts."""
     where = f"resuming at step {start}" if start else "starting at step 0"
     values = "\n".join(

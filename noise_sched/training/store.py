@@ -98,6 +98,10 @@ class Store:
         with self._told_if_full():
             return self._manager.save(step, args=ocp.args.Composite(**args), force=True)
 
+    def delete(self, step: int) -> None:
+        """Removes a finished step. With several hosts to be called on all of them."""
+        self._manager.delete(step)
+
     def read(
         self, step: int, trees: Mapping[str, Any], *, data: bool = False
     ) -> tuple[dict[str, Any], Any]:

@@ -246,7 +246,7 @@ def test_resumed_metrics_supersede_what_was_beyond(tmp_path):
         writer.scalars(30, {"loss": np.nan})
     lines = metrics.read_metrics(tmp_path)
     assert [(line["step"], line["loss"]) for line in lines] == [(10, 1.0), (20, 2.0), (30, "nan")]
-    assert len((tmp_path / metrics.METRICS_FILE).read_text().splitlines()) == 6
+    assert len((tmp_path / metrics.METRICS_FILE).read_text().splitlines()) == 3
     assert metrics.read_metrics(tmp_path / "nowhere") == []
 
 

@@ -1,0 +1,78 @@
+"""What the hosts of one run tell each other: failures, and what the first of them found.
+
+A host that fails alone leaves the others waiting for it in the next operation that all of them share.
+What can fail on one host alone is therefore done through these two functions. All hosts have to call
+them, in the same order. With one process they just call the action.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+T = TypeVar("T")
+
+
+class OtherHostFailed(ValueError):
+    """Another host of the run failed; the message says which and how."""
+
+
+def together(action: Callable[[], T]) -> T:
+    """Runs `action` on every host and waits for all; if it fails on any, it fails on all.
+
+    Returns:
+      What it returned on this host.
+
+    Raises:
+      OtherHostFailed: where it succeeded on this host and failed on another.
+      Exception: what it raised on this host.
+    """
+    if jax.process_count() == 1:
+        return action()
+    found = []
+    _share(lambda: found.append(action()))
+    return found[0]
+
+
+def first(action: Callable[[], Any]) -> Any:
+    """Runs `action` on the first host alone, while the others wait.
+
+    Returns:
+      What it returned there, on every host: anything that JSON can hold.
+
+    Raises:
+      OtherHostFailed: on the other hosts, where it failed.
+    """
+    if jax.process_count() == 1:
+        return action()
+    return _share(lambda: action() if jax.process_index() == 0 else None)[0]
+
+
+def _share(action: Callable[[], Any]) -> list[Any]:
+    """What `action` returned on each host; raises on all if it failed on any."""
+    failure = None
+    try:
+        text = json.dumps({"result": action()})
+    except Exception as error:  # whatever it is, the others have to hear of it
+        failure = error
+        text = json.dumps({"failure": f"{type(error).__name__}: {error}"})
+    told = [json.loads(each) for each in _exchange(text)]
+    if failure is not None:
+        raise failure
+    for host, each in enumerate(told):
+        if "failure" in each:
+            raise OtherHostFailed(f"host {host} of {len(told)} failed: {each['failure']}")
+    return [each["result"] for each in told]
+
+
+def _exchange(text: str) -> list[str]:
+    """The texts of all hosts."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.asarray([len(data)], np.int32))[:, 0]
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: len(data)] = data
+    rows = multihost_utils.process_allgather(padded)
+    return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
