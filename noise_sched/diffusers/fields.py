@@ -188,6 +188,18 @@ FIELDS: dict[str, dict[str, Any]] = {
         "solver_type": "logrho",
         "lower_order_final": True,
     },
+    "SASolverScheduler": {
+        **_TABLE,
+        **_DYNAMIC,
+        **SPREADS,
+        **_FLOW_SIGMAS,
+        **_CLIPPED_LAMBDA,
+        "predictor_order": 2,
+        "corrector_order": 2,
+        "tau_func": None,
+        "algorithm_type": "data_prediction",
+        "lower_order_final": True,
+    },
     "LCMScheduler": _DISTILLED,
     "TCDScheduler": _DISTILLED,
     "CogVideoXDDIMScheduler": _VIDEO,
@@ -245,6 +257,8 @@ RANGES: dict[str, tuple[float, float, bool, bool]] = {
     "original_inference_steps": (1, MAX_LEVELS, True, True),
     "steps_offset": (0, MAX_LEVELS, True, True),
     "solver_order": (1, 3, True, True),
+    "predictor_order": (1, 3, True, True),
+    "corrector_order": (2, 4, True, True),
     "beta_start": (0, 1, True, False),
     "beta_end": (0, 1, False, True),
     "dynamic_thresholding_ratio": (0, 1, False, True),
@@ -282,6 +296,7 @@ MULTISTEP = (  # take one step more and drop the last, and round what they tell 
     "DPMSolverSinglestepScheduler",
     "UniPCMultistepScheduler",
     "DEISMultistepScheduler",
+    "SASolverScheduler",
 )
 UNROUNDED = (  # take fractional steps of "linspace"
     "EulerDiscreteScheduler",
@@ -300,7 +315,7 @@ FLOORED = (  # put 2^-24 in the place of abar_T = 0
     "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler",
 )
-ENDS_AT_FIRST_LEVEL = ("DEISMultistepScheduler", "TCDScheduler")
+ENDS_AT_FIRST_LEVEL = ("DEISMultistepScheduler", "SASolverScheduler", "TCDScheduler")
 STEPS_BY_STRIDE = (
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -308,7 +323,8 @@ STEPS_BY_STRIDE = (
     "CogVideoXDPMScheduler",
     "PNDMScheduler",
 )
-REPEATS_LAST_SIGMA = ("DEISMultistepScheduler",)  # of flow, Karras and exponential sigmas
+# Repeats the last of flow, Karras and exponential sigmas in the place of 0.
+REPEATS_LAST_SIGMA = ("DEISMultistepScheduler", "SASolverScheduler")
 DISTILLED = ("LCMScheduler", "TCDScheduler")
 UPWARDS = ("DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler")
 NO_SAMPLE_PREDICTION = (

@@ -84,6 +84,7 @@ def load_flow_sigmas(reader: Reader, own: Any, steps: int) -> tuple[Training, Sa
         "time_shift_type",
         *SPREADS,
         "use_lu_lambdas",
+        "lambda_min_clipped",
         reason="no choice here does this; it is left out.",
     )
     _say_told(reader, "T sigma")
@@ -99,8 +100,9 @@ def load_flow_sigmas(reader: Reader, own: Any, steps: int) -> tuple[Training, Sa
             reader.say(field, "no effect", "use_flow_sigmas decides the steps.")
     if reader.has("final_sigmas_type"):
         reader.get("final_sigmas_type")
+    solver = solver_of(reader, schedules.discrete(schedules.rectified_flow(), levels=levels))
     return flow_training(levels, own), Sampling(
-        schedule, grid, steps, solver_of(reader), threshold=threshold_of(reader)
+        schedule, grid, steps, solver, threshold=threshold_of(reader)
     )
 
 

@@ -31,12 +31,6 @@ OTHER_METHODS: dict[str, tuple[str, str]] = {
         "CosineDPMSolverMultistepScheduler has the same levels, for the network that it was distilled "
         "from",
     ),
-    "SASolverScheduler": (
-        "it is a stochastic Adams method whose noise comes and goes along the run (tau_func, a function that "
-        "no file can hold)",
-        "DPMSolverMultistepScheduler with algorithm_type 'sde-dpmsolver++' is stochastic throughout, "
-        "UniPCMultistepScheduler a predictor and corrector without noise, on the same levels",
-    ),
     "RePaintScheduler": (
         "it paints into a picture, and steps back up to harmonize the two parts",
         "DDPMScheduler with the same betas draws whole pictures",

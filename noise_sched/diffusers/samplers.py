@@ -1,7 +1,10 @@
 """The solver and the threshold that a class means."""
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from noise_sched.diffusers.reader import Reader
 from noise_sched.diffusion import clocks, conditioning, solvers, thresholding
@@ -149,6 +152,43 @@ def _deis(reader: Reader, base: Any) -> Any:
     return solvers.deis(reader.whole("solver_order"), reader.flag("lower_order_final"))
 
 
+def _sa_solver(reader: Reader, base: Any) -> Any:
+    if (
+        reader.choice("algorithm_type", ("data_prediction", "noise_prediction"))
+        != "data_prediction"
+    ):
+        reader.say(
+            "algorithm_type",
+            "inexpressible",
+            "a solver of predicted noise; that of predicted data, 'data_prediction', stands in.",
+        )
+    reader.refuse("variance_type", reason="the variance is no network's output here.")
+    reader.refuse("tau_func", reason="no file holds a function; the class's own stands in.")
+    return sa_solver_on(
+        base,
+        reader.whole("predictor_order"),
+        reader.whole("corrector_order"),
+        reader.flag("lower_order_final"),
+    )
+
+
+def sa_solver_on(base: Any, predictor: int, corrector: int, lower_order_final: bool) -> Any:
+    """SA-Solver with diffusers' own tau: 1 for timesteps 200 to 800, 0 before and after.
+
+    The bounds in sigma / alpha lie half-way, in its logarithm, to the next levels.
+    """
+    log_sigmas = -0.5 * np.asarray(base.table())
+
+    def between(low: int) -> float:
+        return math.exp(0.5 * (log_sigmas[low] + log_sigmas[low + 1]))
+
+    levels = len(log_sigmas)
+    if levels <= 200:
+        return solvers.sa_solver(predictor, corrector, 0.0, lower_order_final=lower_order_final)
+    high = between(800) if levels > 801 else None
+    return solvers.sa_solver(predictor, corrector, 1.0, between(199), high, lower_order_final)
+
+
 def _lcm(reader: Reader, base: Any) -> Any:
     return solvers.lcm(conditioning.index(base), reader.number("timestep_scaling"))
 
@@ -182,6 +222,7 @@ _SOLVERS: dict[str, Callable[[Reader, Any], Any]] = {
     "DPMSolverSinglestepScheduler": _dpm_singlestep,
     "UniPCMultistepScheduler": _unipc,
     "DEISMultistepScheduler": _deis,
+    "SASolverScheduler": _sa_solver,
     "LCMScheduler": _lcm,
     "TCDScheduler": _tcd,
     "EDMEulerScheduler": lambda reader, base: solvers.euler(),

@@ -4,7 +4,7 @@ from typing import Any
 
 from noise_sched.diffusers.expressing import CannotExpress, need, need_equal
 from noise_sched.diffusers.fields import FIELDS
-from noise_sched.diffusers.samplers import KEEPS_EPS
+from noise_sched.diffusers.samplers import KEEPS_EPS, sa_solver_on
 from noise_sched.diffusion import conditioning, schedules, solvers, thresholding
 from noise_sched.diffusion.clocks import by_schedule, by_sigma
 
@@ -158,6 +158,17 @@ def _pndm(solver: Any, base: Any, remarks: list[str]) -> tuple[str, dict[str, An
     )
 
 
+def _sa_solver(solver: Any, base: Any, remarks: list[str]) -> tuple[str, dict[str, Any]]:
+    own = sa_solver_on(base, solver.predictor, solver.corrector, solver.lower_order_final)
+    need_equal("solver", solver, own, "SASolverScheduler, whose tau is a function of the timestep,")
+    remarks.append("SASolverScheduler's last step lands on the first level, not on clean data.")
+    return "SASolverScheduler", {
+        "predictor_order": solver.predictor,
+        "corrector_order": solver.corrector,
+        "lower_order_final": solver.lower_order_final,
+    }
+
+
 def _lcm(solver: Any, base: Any, remarks: list[str]) -> tuple[str, dict[str, Any]]:
     own = solvers.lcm(conditioning.index(base), solver.scale)
     need_equal("solver", solver, own, "LCMScheduler")
@@ -185,6 +196,7 @@ _CLASSES: dict[type, Any] = {
     solvers.unipc: _unipc,
     solvers.deis: _deis,
     solvers.pndm: _pndm,
+    solvers.sa_solver: _sa_solver,
     solvers.lcm: _lcm,
     solvers.tcd: _tcd,
 }
