@@ -15,6 +15,7 @@ from noise_sched import config_files, memory, ranges
 
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake in the input.")
 
+_HELP = "A config, FILE.py or FILE.py:VARIANT; --config.KEY=VALUE changes it."
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
@@ -79,7 +80,8 @@ def define_config_file() -> None:
     if spec is None:
         if found := _overrides():
             stop(f"{found} changes a config, but there is no --config=FILE.py.")
-        flags.DEFINE_string("config", None, "A config, FILE.py or FILE.py:VARIANT.")
+        flags.DEFINE_string("config", None, _HELP)
+        _show_in_help()
         return
     with clear_errors():
         config = config_files.load(spec)
@@ -96,13 +98,19 @@ def define_config(config: ConfigDict) -> None:
             config_flags.DEFINE_config_dict(
                 "config",
                 config,
-                "A config, FILE.py or FILE.py:VARIANT; --config.KEY=VALUE changes it.",
+                _HELP,
                 lock_config=True,
                 sys_argv=arguments(),
             )
         except (flags.Error, ValueError) as error:
             ranges.check(config)  # it may be a value that cannot even be printed
             raise ValueError(str(error)) from None
+    _show_in_help()
+
+
+def _show_in_help() -> None:
+    """Lists --config among the command's own flags, though this module defines it."""
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
 
 
 def config() -> ConfigDict:
