@@ -18,11 +18,11 @@ CHOICES = {
     "loss.space": ["eps()", "x0()"],
     "loss.weight": ["edm(0.3)", "sigmoid()"],
     "sample.schedule": ["scaled_linear()", "discrete(cosine(), 3)"],
-    "sample.grid": ["trailing(500)"],
+    "sample.grid": ["trailing(500)", "asymmetric(uniform(), td=1.0)"],
     "sample.solver": ["dpmpp()"],
     "sample.guidance": ["cfg(2, 0.7)", "autoguide(2)"],
     "network.num_classes": [0],
-    "ema.stds": [(5.0,)],
+    "ema.stds": [(0.5,)],
 }  # fmt: skip
 
 
@@ -31,6 +31,8 @@ def pairs():
     for (one, some), (other, more) in itertools.combinations(CHOICES.items(), 2):
         for first, second in itertools.product(some, more):
             yield {one: first, other: second}
+    # A level that is clean data, of which a predicted image does not tell the noise.
+    yield {"schedule": "discrete(from_betas((0.0, 0.1)))", "parametrization": "x0()"}
 
 
 def refusal(config):
