@@ -1,0 +1,286 @@
+"""What faults do to a run: kills, stops, damaged files, a full disk, two commands at once.
+
+    python -m benchmarks.faults --out=docs/results/faults.md
+    python -m benchmarks.faults --parts kill sigterm --kills=3 --sigterms=2
+
+A run of configs/digits.py:tiny is disturbed, the same command is given again, and what it ends with is
+compared with an undisturbed run: the moving average bit by bit, and the rows of metrics.jsonl but for their
+times. A full disk is a small tmpfs, which root alone can mount; without root that part is left out.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from absl import logging
+
+from benchmarks import machine
+from noise_sched import experiment, workdir
+from noise_sched.training.checkpoints import Checkpoints
+
+ROOT = pathlib.Path(__file__).parent.parent
+TRAIN = [
+    "--config=configs/digits.py:tiny",
+    "--config.train.steps=60",
+    "--config.train.checkpoint_every=7",  # no multiple of log_every: means span the resumes
+    "--config.train.log_every=4",
+]
+COUNT = 20  # images
+
+SAME = "as undisturbed"
+REFUSED = "refused in one message"
+
+
+def start(module: str, *args: str) -> subprocess.Popen:
+    """A command; warm it takes some seconds, most of them to start."""
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+    warm = {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", f"noise_sched.{module}", *args],
+        cwd=ROOT,
+        env=os.environ | warm,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def train(folder: pathlib.Path) -> subprocess.Popen:
+    return start("train", *TRAIN, f"--workdir={folder}")
+
+
+def end(process: subprocess.Popen) -> tuple[int, str]:
+    """The exit code, and what was written to standard error."""
+    errors = process.communicate(timeout=900)[1]
+    return process.returncode, errors
+
+
+def result(folder: pathlib.Path) -> tuple[int, list[np.ndarray], list[dict]]:
+    """What a run ended with: the step, the moving average, the rows of metrics.jsonl."""
+    exp = experiment.from_config(workdir.load_config(folder))
+    abstract = jax.eval_shape(exp.init_params, jax.random.key(0))
+    with Checkpoints(workdir.checkpoints(folder), read_only=True) as checkpoints:
+        step, average = checkpoints.restore_ema(abstract)
+    rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("time", None)
+    return step, [np.asarray(leaf) for leaf in jax.tree.leaves(average)], rows
+
+
+def differences(folder: pathlib.Path, undisturbed: tuple) -> str:
+    """In what a run that has ended differs from the undisturbed one."""
+    step, average, rows = result(folder)
+    found = []
+    if step != undisturbed[0]:
+        found.append(f"ended at step {step}")
+    if not all(map(np.array_equal, average, undisturbed[1])):
+        found.append("other parameters")
+    if rows != undisturbed[2]:
+        found.append("other metrics rows")
+    return ", ".join(found)
+
+
+def outcome(process: subprocess.Popen, folder: pathlib.Path, undisturbed: tuple) -> str:
+    """How a command ended."""
+    code, errors = end(process)
+    if code == 0:
+        return differences(folder, undisturbed) or SAME
+    lines = errors.strip().splitlines()
+    if code == 2 and lines[-1:] and "error: " in errors and "Traceback" not in errors:
+        return REFUSED
+    return f"exit code {code}: {lines[-1] if lines else 'no message'}"
+
+
+class Bench:
+    """The undisturbed run, which all others are compared with."""
+
+    def __init__(self, room: pathlib.Path):
+        self.room, self.number = room, 0
+        end(train(self.new()))  # fills the compilation cache
+        self.finished = self.new()
+        began = time.monotonic()
+        code, errors = end(train(self.finished))
+        if code:
+            raise RuntimeError(f"the undisturbed run failed:\n{errors}")
+        self.seconds = time.monotonic() - began
+        self.undisturbed = result(self.finished)
+
+    def new(self) -> pathlib.Path:
+        self.number += 1
+        return self.room / f"run{self.number}"
+
+    def signalled(self, number: int, draw: random.Random) -> str:
+        """A run that gets a signal at a random moment and is started again."""
+        folder = self.new()
+        process = train(folder)
+        time.sleep(draw.uniform(0.0, self.seconds))
+        process.send_signal(number)
+        end(process)
+        return outcome(train(folder), folder, self.undisturbed)
+
+    def damaged(self, change: Callable[[pathlib.Path], None]) -> Iterator[tuple[str, str]]:
+        """Each file of the newest checkpoint changed in turn, and the command given again."""
+        newest = _newest(self.finished)
+        for path in sorted(p for p in newest.rglob("*") if p.is_file()):
+            folder = self.new()
+            shutil.copytree(self.finished, folder)
+            change(folder / path.relative_to(self.finished))
+            name = str(path.relative_to(newest))
+            yield name, outcome(train(folder), folder, self.undisturbed)
+            shutil.rmtree(folder)
+
+    def two_trainings(self) -> str:
+        folder = self.new()
+        processes = [train(folder), train(folder)]
+        ends = [outcome(process, folder, self.undisturbed) for process in processes]
+        one = sorted(ends) == sorted([SAME, REFUSED])
+        return "one as undisturbed, one refused in one message" if one else "; ".join(ends)
+
+    def two_samplings(self) -> str:
+        one, both = self.new(), self.new()
+
+        def sample(out: pathlib.Path) -> subprocess.Popen:
+            flags = (f"--workdir={self.finished}", f"--out={out}", f"--num_images={COUNT}")
+            return start("sample", *flags)
+
+        end(sample(one))
+        ends = [end(process) for process in [sample(both), sample(both)]]
+        images = [np.load(out / "samples.npz")["images"] for out in (one, both)]
+        if not np.array_equal(*images):
+            return "other images"
+        refused = [errors for code, errors in ends if code]
+        if len(refused) == 1 and "is in use by process" in refused[0]:
+            return "one as undisturbed, one refused in one message"
+        return f"exit codes {[code for code, _ in ends]}"
+
+    def full_disk(self, share: float) -> str:
+        """A run on a disk that holds a part of what it needs, which is then made larger."""
+        size = int(share * sum(p.stat().st_size for p in self.finished.rglob("*") if p.is_file()))
+        disk = self.new()
+        disk.mkdir()
+        _root("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk))
+        try:
+            code, errors = end(train(disk / "run"))
+            if code == 0:
+                return "did not fill the disk"
+            lines = errors.strip().splitlines()
+            _root("mount", "-o", "remount,size=1g", str(disk))
+            again = outcome(train(disk / "run"), disk / "run", self.undisturbed)
+            told = "no space left" in errors.lower() and "Traceback" not in errors
+            message = f"told in {len(lines)} lines" if told else f"{len(lines)} lines of errors"
+            return f"{message}; with room again {again}"
+        finally:
+            _root("umount", str(disk))
+
+
+def flip_a_byte(path: pathlib.Path) -> None:
+    """Changes all bits of the byte in the middle; an empty file gets one."""
+    data = bytearray(path.read_bytes()) or bytearray(b"\0")
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
+def truncate(path: pathlib.Path) -> None:
+    """Leaves half of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def _newest(folder: pathlib.Path) -> pathlib.Path:
+    found = pathlib.Path(workdir.checkpoints(folder)).glob("[0-9]*")
+    return max((p for p in found if p.name.isdigit()), key=lambda p: int(p.name))
+
+
+def _root(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def rows(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """(fault, outcome) of each disturbed run."""
+    draw = random.Random(options.seed)
+    if "kill" in options.parts:
+        for _ in range(options.kills):
+            yield "kill -9 at a random moment", bench.signalled(signal.SIGKILL, draw)
+    if "sigterm" in options.parts:
+        for _ in range(options.sigterms):
+            yield "SIGTERM at a random moment", bench.signalled(signal.SIGTERM, draw)
+    if "flip" in options.parts:
+        for name, how in bench.damaged(flip_a_byte):
+            yield "one byte of a checkpoint's file flipped", _named(name, how)
+    if "truncate" in options.parts:
+        for name, how in bench.damaged(truncate):
+            yield "half of a checkpoint's file cut off", _named(name, how)
+    if "full" in options.parts and os.geteuid() == 0:
+        for share in (0.1, 0.4, 0.7):
+            yield f"a disk for {share:.0%} of the run", bench.full_disk(share)
+    if "two" in options.parts:
+        yield "two `train` in one workdir", bench.two_trainings()
+        yield "two `sample` to one --out", bench.two_samplings()
+
+
+def _named(name: str, how: str) -> str:
+    return how if how == SAME else f"{name}: {how}"
+
+
+def table(found: list[tuple[str, str]]) -> list[str]:
+    """The outcomes counted, as Markdown."""
+    lines = ["| fault | times | outcome |", "|---|---|---|"]
+    for fault in dict.fromkeys(fault for fault, _ in found):
+        outcomes = [how for each, how in found if each == fault]
+        counted = {how: outcomes.count(how) for how in dict.fromkeys(outcomes)}
+        told = "; ".join(f"{count} × {how}" for how, count in counted.items())
+        lines.append(f"| {fault} | {len(outcomes)} | {told} |")
+    return lines
+
+
+PARTS = ("kill", "sigterm", "flip", "truncate", "full", "two")
+
+
+def main() -> None:
+    """Prints the table and writes it to --out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, help="Markdown file to write.")
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="Only these.")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--sigterms", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0, help="Of the random moments.")
+    options = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
+    lines = [
+        "# Faults",
+        "",
+        f"    python -m benchmarks.faults {' '.join(sys.argv[1:])}".rstrip(),
+        "",
+        f"{machine.describe()}. `python -m noise_sched.train {' '.join(TRAIN)}` is disturbed and given "
+        "again; then the moving average (bit by bit) and the rows of metrics.jsonl (but for their times) are "
+        "compared with those of an undisturbed run.",
+        "",
+    ]
+    with tempfile.TemporaryDirectory() as room:
+        bench = Bench(pathlib.Path(room))
+        found = []
+        for fault, how in rows(bench, options):
+            found.append((fault, how))
+            print(f"{fault}: {how}", file=sys.stderr, flush=True)
+    lines += [*table(found), "", f"The undisturbed run took {bench.seconds:.1f} s."]
+    print("\n".join(lines))
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
