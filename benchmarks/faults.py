@@ -40,6 +40,8 @@ COUNT = 20  # images
 
 SAME = "as undisturbed"
 REFUSED = "refused in one message"
+ONE_REFUSED = "one as undisturbed, the other refused in one message"
+ONE_WAITED = "both as undisturbed: the second waited for the first"
 
 
 def start(module: str, *args: str) -> subprocess.Popen:
@@ -147,8 +149,9 @@ class Bench:
         folder = self.new()
         processes = [train(folder), train(folder)]
         ends = [outcome(process, folder, self.undisturbed) for process in processes]
-        one = sorted(ends) == sorted([SAME, REFUSED])
-        return "one as undisturbed, one refused in one message" if one else "; ".join(ends)
+        if sorted(ends) == sorted([SAME, REFUSED]):
+            return ONE_REFUSED
+        return ONE_WAITED if ends == [SAME, SAME] else "; ".join(ends)
 
     def two_samplings(self) -> str:
         one, both = self.new(), self.new()
@@ -162,10 +165,12 @@ class Bench:
         images = [np.load(out / "samples.npz")["images"] for out in (one, both)]
         if not np.array_equal(*images):
             return "other images"
-        refused = [errors for code, errors in ends if code]
+        refused = [errors.strip() for code, errors in ends if code]
+        if not refused:
+            return ONE_WAITED
         if len(refused) == 1 and "is in use by process" in refused[0]:
-            return "one as undisturbed, one refused in one message"
-        return f"exit codes {[code for code, _ in ends]}"
+            return ONE_REFUSED
+        return "; ".join(refused)
 
     def full_disk(self, share: float) -> str:
         """A run on a disk that holds a part of what it needs, which is then made larger."""

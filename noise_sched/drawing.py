@@ -56,20 +56,29 @@ def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=N
     exp = experiment.from_config(config)
     settings = _settings(config, folder, num_images)
     drawn_at = hosts.first(lambda: _look(out, settings))
-    if drawn_at is not None:
-        # Where the newest checkpoint is asked for, reading tells which it is.
-        found = _restore(exp, folder, None)[0] if step is None else step
-        _check_same_step(out, drawn_at, found)
-        return False
-    with locks.hold(out, "--out"):
-        hosts.first(lambda: _claim(out, settings))
-        step, params = _restore(exp, folder, step)
-        guide = _guide(config.sample.guide_workdir)
-        noise_key, label_key = jax.random.split(jax.random.key(config.sample.seed))
-        labels = np.asarray(draw_labels(label_key, config, num_images))
-        images = draw_images(exp, params, noise_key, labels, guide)
-        hosts.first(lambda: _write(out, images, labels, settings | {"step": step}))
-    return True
+    if drawn_at is None:
+        with locks.hold(out, "--out"):
+            # Another process may have drawn it while this one waited for the lock.
+            drawn_at = hosts.first(lambda: _claim(out, settings))
+            if drawn_at is None:
+                _draw(exp, folder, out, num_images, step, settings)
+                return True
+    # Where the newest checkpoint is asked for, reading tells which it is.
+    found = _restore(exp, folder, None)[0] if step is None else step
+    _check_same_step(out, drawn_at, found)
+    return False
+
+
+def _draw(
+    exp: Experiment, folder: Folder, out: Folder, num_images: int, step: int | None, settings: dict
+) -> None:
+    """Draws into a folder that is held and claimed."""
+    step, params = _restore(exp, folder, step)
+    guide = _guide(exp.config.sample.guide_workdir)
+    noise_key, label_key = jax.random.split(jax.random.key(exp.config.sample.seed))
+    labels = np.asarray(draw_labels(label_key, exp.config, num_images))
+    images = draw_images(exp, params, noise_key, labels, guide)
+    hosts.first(lambda: _write(out, images, labels, settings | {"step": step}))
 
 
 def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Array, "count"]:
@@ -223,15 +232,13 @@ def _check_same_step(out: Folder, drawn_at: int, step: int) -> None:
         )
 
 
-def _claim(out: Folder, settings: dict) -> None:
-    """Marks a held folder as this run's, having looked at it again."""
+def _claim(out: Folder, settings: dict) -> int | None:
+    """Looks at a held folder again, and marks it as this run's unless it is finished."""
     drawn_at = _look(out, settings)
-    if drawn_at is not None:
-        raise ValueError(
-            f"--out={out} was drawn by another process meanwhile: run the same command again."
-        )
-    with files.writing("--out", out):
-        files.write_text(out / _UNFINISHED, json.dumps(settings, indent=2) + "\n")
+    if drawn_at is None:
+        with files.writing("--out", out):
+            files.write_text(out / _UNFINISHED, json.dumps(settings, indent=2) + "\n")
+    return drawn_at
 
 
 def _write(out: Folder, images: np.ndarray, labels: np.ndarray, settings: dict) -> None:

@@ -125,6 +125,19 @@ def test_two_at_once(drawer, trained, tmp_path, monkeypatch):
     assert draw(trained, tmp_path / "out")
 
 
+def test_what_another_process_drew_meanwhile_is_kept(drawer, trained, tmp_path, monkeypatch):
+    draw(trained, tmp_path / "out")
+    before, look, looks = contents(tmp_path / "out"), drawing._look, []
+
+    def late(out, settings):  # it was not there when first looked at
+        looks.append(out)
+        return None if len(looks) == 1 else look(out, settings)
+
+    monkeypatch.setattr(drawing, "_look", late)
+    assert not draw(trained, tmp_path / "out")
+    assert drawer.drawn == 1 and contents(tmp_path / "out") == before
+
+
 def test_an_output_that_cannot_be_written_is_told_first(drawer, trained, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="--out=.*file/out cannot be written: Not a directory"):
