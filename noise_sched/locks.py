@@ -29,7 +29,8 @@ from noise_sched.training.files import Folder
 NAME = ".lock"
 
 # How long to wait for a holder: a process that was just killed may take a moment to be gone.
-_PATIENCE = 3.0
+_PATIENCE = 3.0  # seconds
+_PAUSE = 0.05  # between two attempts
 
 try:
     import fcntl
@@ -87,7 +88,7 @@ def _take(path: pathlib.Path, flag: str) -> list[int]:
             os.close(handle)
             if time.monotonic() > deadline:
                 raise ValueError(_in_use(path.parent, flag, holder)) from None
-            time.sleep(0.05)
+            time.sleep(_PAUSE)
         except OSError as error:
             os.close(handle)
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):

@@ -4,8 +4,9 @@
     python -m noise_sched.train --config=configs/digits.py:tiny --workdir=/tmp/try \
         --config.schedule='sigmoid(-3, 3, tau=0.9)' --config.train.steps=20
 
-On several hosts start it on each (TPU pods need nothing else; elsewhere --distributed and jax's own
-environment variables). Everything that sampling needs ends up in the workdir.
+On several hosts start it on each (TPU pods need nothing else; elsewhere --distributed, under Slurm, Open
+MPI or Kubernetes, from which jax learns of the others). The workdir has to be one that all of them see.
+Everything that sampling needs ends up there. A second training in it is refused while one is at work.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,8 @@
 config.json       the resolved config
 checkpoints/      the newest ones
 ema_snapshots/    averages of power-function shape, with config.ema.stds and .snapshot_every
-metrics.jsonl     the means of what training logged; also TensorBoard events
+metrics.jsonl     the means of what training logged; also TensorBoard events, and
+                  metrics_window.json, what the next mean is made of after a resume
 .lock             only while a command writes (see `locks`)
 """
 

@@ -86,6 +86,7 @@ def test_kill_9_in_the_middle_of_training(trained, tmp_path):
     code, out, err = run("train", *args)
     assert code == 0, err
     assert "resuming at step" in out or "starting at step 0" in out
+    assert losses(folder) == losses(trained)
     one, other = parameters(trained), parameters(folder)
     assert one["step"] == other["step"] == 30
     for a, b in zip(one["leaves"], other["leaves"], strict=True):

@@ -1,10 +1,12 @@
 """One command at a time in a folder, and locks that die with their holders."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -74,12 +76,14 @@ def test_a_holder_that_is_going_is_waited_for(tmp_path, monkeypatch):
 
 def test_many_at_once_exclude_each_other(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "_PATIENCE", 60.0)
+    monkeypatch.setattr(locks, "_PAUSE", 0.001)
     inside, most = [], []
 
     def hold():
         for _ in range(20):
             with locks.hold(tmp_path, "--workdir"):
                 inside.append(1)
+                time.sleep(0.002)
                 most.append(len(inside))
                 inside.pop()
 
@@ -89,6 +93,21 @@ def test_many_at_once_exclude_each_other(tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert most == [1] * 80
+
+
+def test_a_file_that_its_holder_removed_meanwhile_is_not_the_lock(tmp_path, monkeypatch):
+    flock, calls, holder = locks.fcntl.flock, [], contextlib.ExitStack()
+    holder.enter_context(locks.hold(tmp_path, "--workdir"))
+
+    def late(handle, how):
+        calls.append(handle)
+        if len(calls) == 1:
+            holder.close()  # after the file was opened, before it is locked
+        return flock(handle, how)
+
+    monkeypatch.setattr(locks.fcntl, "flock", late)
+    with locks.hold(tmp_path, "--workdir"):
+        assert len(calls) == 2 and (tmp_path / locks.NAME).exists()
 
 
 def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch, caplog):
