@@ -32,7 +32,7 @@ from noise_sched.training.checkpoints import Checkpoints
 ROOT = pathlib.Path(__file__).parent.parent
 TRAIN = [
     "--config=configs/digits.py:tiny",
-    "--config.train.steps=60",
+    "--config.train.steps=200",
     "--config.train.checkpoint_every=7",  # no multiple of log_every: means span the resumes
     "--config.train.log_every=4",
 ]
@@ -85,7 +85,10 @@ def result(folder: pathlib.Path) -> tuple[int, list[np.ndarray], list[dict]]:
 
 def differences(folder: pathlib.Path, undisturbed: tuple) -> str:
     """In what a run that has ended differs from the undisturbed one."""
-    step, average, rows = result(folder)
+    try:
+        step, average, rows = result(folder)
+    except ValueError as error:
+        return f"cannot be read: {str(error).splitlines()[0]}"
     found = []
     if step != undisturbed[0]:
         found.append(f"ended at step {step}")
