@@ -24,7 +24,7 @@ from benchmarks import machine
 from configs import digits, edm_digits
 from noise_sched import experiment
 from noise_sched.data import make_batches, open_source
-from noise_sched.data.pipeline import Batches
+from noise_sched.data.pipeline import BatchIterator
 from noise_sched.diffusion import times
 from noise_sched.experiment import Experiment
 from noise_sched.train import new_state, step_of
@@ -52,7 +52,7 @@ def build(name: str, choice: str, seed: int, steps: int) -> Experiment:
     return experiment.from_config(config)
 
 
-def batches_of(exp: Experiment, seed: int) -> Batches:
+def batches_of(exp: Experiment, seed: int) -> BatchIterator:
     """The digits, in the order of a seed."""
     source = open_source("digits", image_size=exp.config.data.image_size)
     return make_batches(source, batch_size=exp.config.train.batch_size, seed=seed, flip=False)
@@ -61,7 +61,9 @@ def batches_of(exp: Experiment, seed: int) -> Batches:
 def train(exp: Experiment) -> Any:
     """The moving average of the parameters after the config's steps."""
     state, step = new_state(exp), step_of(exp)
-    for batch, _ in zip(batches_of(exp, exp.config.seed), range(exp.config.train.steps), strict=False):
+    for batch, _ in zip(
+        batches_of(exp, exp.config.seed), range(exp.config.train.steps), strict=False
+    ):
         state, metrics = step(state, batch)
         jax.block_until_ready(metrics)
     return state.ema_params
@@ -93,7 +95,9 @@ def judge(exp: Experiment, params: Any, count: int = 112) -> float:
     )
     loss = jax.jit(lambda p, k, b: even.loss(p, k, b)[0])
     keys = jax.random.split(jax.random.key(300), count)
-    return float(np.mean([loss(params, k, b) for k, b in zip(keys, batches_of(exp, 400), strict=False)]))
+    return float(
+        np.mean([loss(params, k, b) for k, b in zip(keys, batches_of(exp, 400), strict=False)])
+    )
 
 
 def variance_table(steps: int, count: int) -> list[str]:
@@ -143,9 +147,16 @@ def main() -> None:
         "",
     ]
     text += [f"Batches of 64, float32. {said}.", ""]
-    text += [f"Over {args.batches} batches, the network trained for {args.steps} steps (seed 0):", ""]
+    text += [
+        f"Over {args.batches} batches, the network trained for {args.steps} steps (seed 0):",
+        "",
+    ]
     text += variance_table(args.steps, args.batches)
-    text += ["", f"`digits` trained for {args.steps} steps, the mean loss of its moving average:", ""]
+    text += [
+        "",
+        f"`digits` trained for {args.steps} steps, the mean loss of its moving average:",
+        "",
+    ]
     text += training_table(args.steps, args.seeds)
     text += ["", f"Measured in {time.perf_counter() - start:.0f} s.", ""]
     args.out.write_text("\n".join(text))

@@ -121,7 +121,8 @@ def test_the_usual_mixes_are_finite_at_zero_snr(met):
     _, finite = met
     row = ALL.index("discrete(zero_terminal(scaled_linear()))")
     for own, weight in itertools.product(
-        ("v()", "x0()", "edm(0.5)", "flow()"), ("uniform()", "min_snr(5)", "soft_min_snr(4)", "p2()")
+        ("v()", "x0()", "edm(0.5)", "flow()"),
+        ("uniform()", "min_snr(5)", "soft_min_snr(4)", "p2()"),
     ):
         assert finite[own, own, weight][0, row].all(), (own, weight)
 

@@ -100,7 +100,9 @@ def test_a_continuous_table_is_finite_wherever_training_draws(spec):
         assert jnp.isfinite(schedule.logsnr(t)).all()
     assert schedule.logsnr(jnp.zeros(1)) == jnp.inf
     np.testing.assert_allclose(
-        schedule.logsnr(outermost), schedule.level(1) - jnp.log(outermost * num_levels(schedule)), 1e-6
+        schedule.logsnr(outermost),
+        schedule.level(1) - jnp.log(outermost * num_levels(schedule)),
+        1e-6,
     )
 
 
