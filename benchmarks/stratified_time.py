@@ -103,7 +103,7 @@ def judge(exp: Experiment, params: Any, count: int = 112) -> float:
 def variance_table(steps: int, count: int) -> list[str]:
     """One row per config and choice."""
     lines = [
-        "| config | time | mean loss | standard deviation of the loss | variance of the gradient | of independent times' |",
+        "| config | time | mean loss | std of the loss | variance of the gradient | relative |",
         "|---|---|---|---|---|---|",
     ]
     for name in CONFIGS:
