@@ -24,7 +24,7 @@ from benchmarks import machine
 from configs import digits, edm_digits
 from noise_sched import experiment
 from noise_sched.data import make_batches, open_source
-from noise_sched.data.pipeline import Batches
+from noise_sched.data.pipeline import BatchIterator
 from noise_sched.diffusion import times
 from noise_sched.experiment import Experiment
 from noise_sched.train import new_state, step_of
@@ -52,7 +52,7 @@ def build(name: str, choice: str, seed: int, steps: int) -> Experiment:
     return experiment.from_config(config)
 
 
-def batches_of(exp: Experiment, seed: int) -> Batches:
+def batches_of(exp: Experiment, seed: int) -> BatchIterator:
     """The digits, in the order of a seed."""
     source = open_source("digits", image_size=exp.config.data.image_size)
     return make_batches(source, batch_size=exp.config.train.batch_size, seed=seed, flip=False)
@@ -103,8 +103,7 @@ def judge(exp: Experiment, params: Any, count: int = 112) -> float:
 def variance_table(steps: int, count: int) -> list[str]:
     """One row per config and choice."""
     lines = [
-        "| config | time | mean loss | standard deviation of the loss | variance of the gradient "
-        "| of independent times' |",
+        "| config | time | mean loss | std of the loss | variance of the gradient | relative |",
         "|---|---|---|---|---|---|",
     ]
     for name in CONFIGS:

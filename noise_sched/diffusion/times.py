@@ -5,8 +5,8 @@ A schedule may be infinite at t = 0 and at t = 1, so neither is drawn: t lies on
     (1)  t = (2 k + 1) / 2^(p + 1),     k uniform in 0 .. 2^p - 1,     p the mantissa's bits (float32: 23)
 
 the middles of 2^p equal cells. Each is a floating-point number exactly, as is 1 - t; their mean is 1/2.
-`ends` are its first and last, 2^-24 and 1 - 2^-24 in float32. Cells are counted because t itself is not
-exact: (u + i / B) mod 1 of `stratified`, in floats, rounds to 0 once in a while.
+`ends` are the first and the last, 2^-24 and 1 - 2^-24 in float32. Counting cells is exact where t itself
+is not: (u + i / B) mod 1 of `stratified`, in floats, rounds to 0 once in a while.
 """
 
 import dataclasses
