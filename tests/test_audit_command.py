@@ -68,7 +68,7 @@ def test_a_published_file_is_flawed(file, tmp_path):
     )
     report = json.loads((out / "report.json").read_text())
     assert report["flawed"] and report["terminal"]["snr"] == pytest.approx(0.004681917, rel=1e-6)
-    assert {f["name"] for f in report["fields"]} >= {"clip_sampel", "_class_name"}
+    assert {f["name"] for f in report["fields"]} >= {"clip_sampel", "set_alpha_to_one"}
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -18,6 +18,7 @@ from noise_sched.diffusers.fields import (
     REPEATS_LAST_SIGMA,
     STEPS_BY_STRIDE,
 )
+from noise_sched.diffusers.flow import FLOW_SOLVERS
 from noise_sched.diffusers.reader import Loaded
 from noise_sched.diffusion import schedules, thresholding
 from noise_sched.diffusion.audit import PIXELS, Finding, Report, audit, worst_first
@@ -221,6 +222,25 @@ def _first_step_without_image(loaded: Loaded) -> Iterator[Finding]:
         )
 
 
+def _shift_twice(loaded: Loaded) -> Iterator[Finding]:
+    shift = loaded.value("shift")
+    if loaded.class_name not in FLOW_SOLVERS or loaded.value("use_dynamic_shifting") or shift == 1:
+        return
+    levels, grid = loaded.value("num_train_timesteps"), loaded.sampling.grid
+    once = getattr(grid, "last", 0.0)  # where the library's even steps end, shifted before
+    twice = shift * once / (1 + (shift - 1) * once)
+    here = f"sample with this library on edm({1 / levels:g})"
+    own = f"sigmas=numpy.linspace(1, 1 / {levels}, steps) in the call of set_timesteps(), or {here}"
+    yield Finding(
+        "shift_applied_twice",
+        "note",
+        "diffusers #13243",
+        f"{loaded.class_name}.set_timesteps starts from sigmas that are shifted already and shifts them "
+        f"again: the last step starts at sigma = {twice:.4g} and not at {once:.4g}. Audited as it does.",
+        here if loaded.class_name == "FlowMatchHeunDiscreteScheduler" else own,
+    )
+
+
 def _bh1(loaded: Loaded) -> Iterator[Finding]:
     if loaded.class_name == "UniPCMultistepScheduler" and loaded.value("solver_type") == "bh1":
         if loaded.value("final_sigmas_type") == "zero":
@@ -281,6 +301,7 @@ _CHECKS = (
     _noise_left,
     _first_step_without_image,
     _bh1,
+    _shift_twice,
     _laplace,
     _sample_raises,
     _sigma_squared,

@@ -65,7 +65,9 @@ def test_guided_velocities_are_not_over_exposed(name):
 
 def test_shift_is_applied_as_the_library_does():
     """Once by the scheduler's own table and once by set_timesteps: only the last step sees both."""
-    loaded, _ = audited("Stable Diffusion 3")
+    loaded, report = audited("Stable Diffusion 3")
+    said = {finding.name: finding.what for finding in report.findings}["shift_applied_twice"]
+    assert "starts at sigma = 0.008929 and not at 0.002994" in said
     assert loaded.sampling.schedule == schedules.shift(schedules.rectified_flow(), 3.0, 1)
     assert loaded.sampling.grid.last == pytest.approx(3 * 0.001 / (1 + 2 * 0.001))
     assert loaded.sampling.solver == solvers.ddim()
