@@ -160,9 +160,9 @@ def test_training_draws_its_grid_on_all_hosts(directory, tmp_path, monkeypatch):
 def test_a_failure_on_one_host_reaches_all(directory):
     zero, one = (json.loads((directory / f"failures_{index}.json").read_text()) for index in (0, 1))
     assert zero[0] == zero[2] == "OSError: no such data on 0"
-    assert one[0] == one[2] == "OtherHostFailed: host 0 of 2 failed: OSError: no such data on 0"
+    assert one[0] == one[2] == "HostFailed: host 0 of 2 failed: OSError: no such data on 0"
     assert one[1] == "OSError: no such data on 1"
-    assert zero[1] == "OtherHostFailed: host 1 of 2 failed: OSError: no such data on 1"
+    assert zero[1] == "HostFailed: host 1 of 2 failed: OSError: no such data on 1"
     assert "is no run of `sample`" in zero[3] and zero[3] in one[3]
     assert "seed: 0 there, 5 given" in zero[4] and zero[4] in one[4]
     assert (directory / "mine" / "grid.png").read_text() == "mine"

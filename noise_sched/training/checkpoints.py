@@ -22,7 +22,7 @@ import jax
 from absl import logging
 from etils import epath
 
-from noise_sched.training.agreement import attempt, from_first
+from noise_sched.training import hosts
 from noise_sched.training.faults import Damaged
 from noise_sched.training.state import TrainState
 from noise_sched.training.store import CheckpointMismatch, Store
@@ -234,9 +234,12 @@ class Checkpoints:
 
     def _next_older(self, tried: dict[int, str], only: int | None) -> int | None:
         """The newest step not tried yet, as host 0 sees it."""
-        steps = attempt(lambda: self.steps() if only is None else [only])
-        step = from_first(max((s for s in steps if s < min(tried, default=s + 1)), default=-1))
-        return None if step < 0 else step
+
+        def choose() -> int | None:
+            steps = self.steps() if only is None else [only]
+            return max((s for s in steps if s < min(tried, default=s + 1)), default=None)
+
+        return hosts.first(choose)
 
     def _pass_over(self, step: int, why: str, used: int) -> None:
         kept_as = str(step) if self._store.read_only else self._set_aside(step)
@@ -251,9 +254,12 @@ class Checkpoints:
         )
 
     def _set_aside(self, step: int) -> str:
-        taken = attempt(lambda: {path.name for path in self.directory.iterdir()})
-        names = [f"{step}.unreadable"] + [f"{step}.unreadable.{n}" for n in range(1, 1000)]
-        name = names[from_first(next(i for i, name in enumerate(names) if name not in taken))]
+        def choose() -> str:
+            taken = {path.name for path in self.directory.iterdir()}
+            names = [f"{step}.unreadable"] + [f"{step}.unreadable.{n}" for n in range(1, 1000)]
+            return next(name for name in names if name not in taken)
+
+        name = hosts.first(choose)
         self._store.rename(step, name)
         return name
 

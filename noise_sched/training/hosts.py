@@ -16,24 +16,29 @@ from jax.experimental import multihost_utils
 T = TypeVar("T")
 
 
-class OtherHostFailed(ValueError):
-    """Another host of the run failed; the message says which and how."""
+class HostFailed(OSError):
+    """Another host of the run failed, so this one stops as well; the message says which and how."""
 
 
-def together(action: Callable[[], T]) -> T:
+def together(action: Callable[[], T], *, mild: type[Exception] | None = None) -> T:
     """Runs `action` on every host and waits for all; if it fails on any, it fails on all.
+
+    Args:
+      action: what to do. It may wait for other hosts only where none of them can fail before.
+      mild: a kind of failure that all hosts go on from in the same way, such as a damaged file.
 
     Returns:
       What it returned on this host.
 
     Raises:
-      OtherHostFailed: where it succeeded on this host and failed on another.
-      Exception: what it raised on this host.
+      mild: on all hosts, if that is the worst that happened on any; the message has what each found.
+      Exception: what else it raised on this host.
+      HostFailed: where that happened to another host alone.
     """
     if jax.process_count() == 1:
         return action()
     found = []
-    _share(lambda: found.append(action()))
+    _share(lambda: found.append(action()), mild)
     return found[0]
 
 
@@ -44,27 +49,31 @@ def first(action: Callable[[], Any]) -> Any:
       What it returned there, on every host: anything that JSON can hold.
 
     Raises:
-      OtherHostFailed: on the other hosts, where it failed.
+      HostFailed: on the other hosts, where it failed.
     """
     if jax.process_count() == 1:
         return action()
     return _share(lambda: action() if jax.process_index() == 0 else None)[0]
 
 
-def _share(action: Callable[[], Any]) -> list[Any]:
+def _share(action: Callable[[], Any], mild: type[Exception] | None = None) -> list[Any]:
     """What `action` returned on each host; raises on all if it failed on any."""
-    failure = None
+    failure, is_mild = None, False
     try:
         text = json.dumps({"result": action()})
     except Exception as error:  # whatever it is, the others have to hear of it
-        failure = error
-        text = json.dumps({"failure": f"{type(error).__name__}: {error}"})
+        failure, is_mild = error, mild is not None and isinstance(error, mild)
+        said = {"mild": str(error)} if is_mild else {"failure": f"{type(error).__name__}: {error}"}
+        text = json.dumps(said)
     told = [json.loads(each) for each in _exchange(text)]
-    if failure is not None:
+    if failure is not None and not is_mild:
         raise failure
     for host, each in enumerate(told):
         if "failure" in each:
-            raise OtherHostFailed(f"host {host} of {len(told)} failed: {each['failure']}")
+            raise HostFailed(f"host {host} of {len(told)} failed: {each['failure']}")
+    milds = [each["mild"] for each in told if "mild" in each]
+    if mild is not None and milds:
+        raise mild("; ".join(dict.fromkeys(milds))) from failure
     return [each["result"] for each in told]
 
 

@@ -24,8 +24,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from noise_sched.training import digests, faults, partitioning
-from noise_sched.training.agreement import attempt
+from noise_sched.training import digests, faults, hosts, partitioning
 from noise_sched.training.faults import Damaged, OutOfSpace
 
 _DATA, _DIGESTS = "data", "digests"
@@ -133,9 +132,9 @@ class Store:
             found = {name: self._read_tree(folder, name, tree) for name, tree in placed.items()}
             return record, found, _read_data(folder, record) if data else None
 
-        record, found, position = attempt(read)
+        record, found, position = hosts.together(read, mild=Damaged)
         if record is not None:
-            attempt(lambda: _verify(found, record))
+            hosts.together(lambda: _verify(found, record), mild=Damaged)
         return found, position
 
     def rename(self, step: int, name: str) -> None:
@@ -145,7 +144,7 @@ class Store:
             if jax.process_index() == 0:
                 (self.directory / str(step)).rename(self.directory / name)
 
-        attempt(rename)
+        hosts.together(rename)
         self._manager.reload()
 
     def wait(self) -> None:

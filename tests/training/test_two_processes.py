@@ -17,9 +17,9 @@ import tiny
 from jax.experimental import multihost_utils
 
 from noise_sched.training import agreement, loop, partitioning
-from noise_sched.training.agreement import HostFailed
 from noise_sched.training.checkpoints import Checkpoints, UnreadableCheckpoints
 from noise_sched.training.faults import Damaged
+from noise_sched.training.hosts import HostFailed
 from noise_sched.training.store import Store
 
 STEPS = 8
@@ -97,7 +97,7 @@ def another_process(directory, index, port):
     with failing_on(1, MemoryError("too little"), steps=(3,), index=index) as restore:
         with pytest.raises(MemoryError if index == 1 else HostFailed) as raised:
             restore(folder, wanted)
-    assert index == 1 or "host 1: MemoryError: too little" in str(raised.value)
+    assert index == 1 or "host 1 of 2 failed: MemoryError: too little" in str(raised.value)
     multihost_utils.sync_global_devices("nothing was renamed")
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
 
