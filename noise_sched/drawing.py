@@ -61,7 +61,7 @@ def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=N
     if drawn_at is None:
         with locks.hold(out, "--out"):
             # Another process may have drawn it while this one waited for the lock.
-            drawn_at = hosts.first(lambda: _claim(out, settings))
+            drawn_at = hosts.first(lambda: _look(out, settings))
             if drawn_at is None:
                 _draw(exp, guide, folder, out, num_images, step, settings)
                 return True
@@ -80,10 +80,11 @@ def _draw(
     step: int | None,
     settings: dict,
 ) -> None:
-    """Draws into a folder that is held and claimed."""
+    """Draws into a folder that is held; what keeps the weights from being read leaves nothing there."""
     config = exp.config
     step, params = _restore(exp, folder, step)
     worse = None if guide is None else _restore(guide, _guide_workdir(config), None)[1]
+    hosts.first(lambda: _claim(out, settings))
     noise_key, label_key = keys.of_sampling(config.sample.seed)
     labels = np.asarray(draw_labels(label_key, config, num_images))
     images = draw_images(exp, params, noise_key, labels, (guide, worse))
@@ -245,13 +246,10 @@ def _check_same_step(out: Folder, drawn_at: int, step: int) -> None:
         )
 
 
-def _claim(out: Folder, settings: dict) -> int | None:
-    """Looks at a held folder again, and marks it as this run's unless it is finished."""
-    drawn_at = _look(out, settings)
-    if drawn_at is None:
-        with files.writing("--out", out):
-            files.write_text(out / _UNFINISHED, json.dumps(settings, indent=2) + "\n")
-    return drawn_at
+def _claim(out: Folder, settings: dict) -> None:
+    """Marks a held folder as this run's, until it is finished."""
+    with files.writing("--out", out):
+        files.write_text(out / _UNFINISHED, json.dumps(settings, indent=2) + "\n")
 
 
 def _write(out: Folder, images: np.ndarray, labels: np.ndarray, settings: dict) -> None:

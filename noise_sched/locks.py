@@ -42,7 +42,8 @@ except ImportError:  # Windows
 def hold(folder: Folder, flag: str) -> Iterator[None]:
     """Holds a folder, which is made if needed, for as long as the context lasts.
 
-    All hosts of a run have to call it.
+    A folder that was made for it, and that nothing was put into, is removed at the end. All hosts of a
+    run have to call it.
 
     Args:
       folder: what to hold.
@@ -53,6 +54,7 @@ def hold(folder: Folder, flag: str) -> Iterator[None]:
       OSError: if the folder cannot be written.
     """
     held: list[int] = []
+    is_new = not folder.exists()
 
     def take() -> None:
         with files.writing(flag, folder):
@@ -68,6 +70,9 @@ def hold(folder: Folder, flag: str) -> Iterator[None]:
             # Removed while still held, so that whoever locks this file now finds it gone and opens the next.
             (pathlib.Path(folder) / NAME).unlink(missing_ok=True)
             os.close(handle)
+        if is_new and held:
+            with contextlib.suppress(OSError):  # it is not empty
+                pathlib.Path(folder).rmdir()
 
 
 def _take(path: pathlib.Path, flag: str) -> list[int]:
@@ -75,7 +80,11 @@ def _take(path: pathlib.Path, flag: str) -> list[int]:
     assert fcntl is not None
     deadline = time.monotonic() + _PATIENCE
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        path.parent.mkdir(parents=True, exist_ok=True)  # its holder may have removed it
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # removed just now
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(handle, path):

@@ -183,6 +183,7 @@ NETWORK: Mapping[str, Range | type] = {
     "logvar_phases": Range(-_LARGEST, _LARGEST, many=True),
     "embedding": str,
     "encoder": str,
+    "decoder": str,
     "tape_pos_encoding": str,
     "dtype": str,
     "time_on_latent": bool,

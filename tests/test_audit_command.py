@@ -1,12 +1,12 @@
 """`python -m noise_sched.audit` as a user runs it."""
 
 import json
-import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import in_process
 import pytest
 
 from configs import digits
@@ -36,16 +36,16 @@ MENDED = {
 }
 
 
-def command(*args: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "noise_sched.audit", *args],
-        cwd=ROOT,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """(exit code, standard output, standard error) of the command with some arguments."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        code = in_process.run(audit, list(args))
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def file(tmp_path):
     return write
 
 
-def test_a_published_file_is_flawed(file, tmp_path):
+def test_a_published_file_is_flawed(command, file, tmp_path):
     out = tmp_path / "audit"
     code, text, err = command(f"--diffusers={file(SD15)}", f"--out={out}", "--strict")
     assert code == 1, err
@@ -72,7 +72,7 @@ def test_a_published_file_is_flawed(file, tmp_path):
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_mended_file_is_not_and_comes_back(file, tmp_path):
+def test_a_mended_file_is_not_and_comes_back(command, file, tmp_path):
     path = tmp_path / "written.json"
     code, text, err = command(
         f"--diffusers={file(MENDED)}", "--strict", "--steps=25", f"--write_diffusers={path}"
@@ -93,7 +93,7 @@ def test_a_config_of_ours(tmp_path):
     assert json.loads(text)["start"]["logsnr"] == "-inf" and "NaN" not in text
 
 
-def test_the_flags_of_a_config():
+def test_the_flags_of_a_config(command):
     code, text, err = command(
         "--config=configs/digits.py:tiny",
         "--config.schedule=scaled_linear()",
@@ -106,8 +106,9 @@ def test_the_flags_of_a_config():
     assert code == 1 and "FLAW nonzero_terminal_snr" in text, err
 
 
-def test_lin_table():
-    text = audit.lin_table_text()
+def test_lin_table_in_a_process_of_its_own():
+    arguments = [sys.executable, "-m", "noise_sched.audit", "--lin_table"]
+    text = subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert "4.035993e-05" in text and "0.06826491" in text and "0.004681917" in text
 
 
@@ -124,7 +125,7 @@ def test_lin_table():
         ),
     ],
 )
-def test_mistakes_get_one_message(args, message):
+def test_mistakes_get_one_message(command, args, message):
     code, _, err = command(*args)
     assert code == 2 and re.search(message, err) and "Traceback" not in err, err
     assert len(err.strip().splitlines()) <= 2 and not (ROOT / "x.json").exists()

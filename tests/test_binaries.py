@@ -116,8 +116,6 @@ def test_eight_devices_give_the_same_losses_and_a_run_that_one_samples(trained, 
     ("module", "args", "message"),
     [
         ("train", (TINY, "--config.train.stpes=3"), "unknown key --config.train.stpes.*'steps'"),
-        ("train", ("--config=configs/digit.py",), "no file configs/digit.py.*configs/digits.py"),
-        ("train", ("--config=configs/digits.py:tny",), "unknown variant 'tny'"),
         ("sample", ("--out=x",), "--workdir is missing"),
     ],
 )

@@ -27,9 +27,13 @@ def test_a_held_folder_is_refused_and_a_released_one_is_clean(tmp_path):
         message = rf"--out=.*run is in use by process {os.getpid()} on host .*kill {os.getpid()}"
         with pytest.raises(ValueError, match=message), locks.hold(folder, "--out"):
             pass
-    assert list(folder.iterdir()) == []
+    assert not folder.exists(), "made for nothing"
+    with locks.hold(folder, "--out"):
+        (folder / "file").write_text("a")
+    assert [path.name for path in folder.iterdir()] == ["file"]
     with locks.hold(folder, "--out"):
         pass
+    assert [path.name for path in folder.iterdir()] == ["file"]
 
 
 def test_kill_9_leaves_no_lock(tmp_path):
