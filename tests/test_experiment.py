@@ -13,6 +13,7 @@ from noise_sched import drawing, experiment, train
 from noise_sched.diffusion.process import diffuse
 from noise_sched.diffusion.sampling import initial_noise
 from noise_sched.experiment import ConfigError
+from noise_sched.training import partitioning
 from noise_sched.training.metrics import MetricWriter
 
 PUBLISHED = {
@@ -99,7 +100,7 @@ def changed(changes: dict):
             "(is infinite at zero SNR|at the cleanest level).*laplace",
         ),
         ({"train.time": "stratifed()"}, r"config\.train\.time.*Did you mean 'stratified'"),
-        ({"train.skip_nonfinite": -1}, "skip_nonfinite=-1.*at least 0"),
+        ({"train.skip_nonfinite": -1}, "skip_nonfinite=-1.*from 0"),
         ({"sample.grid": "trailing(500)", "sample.schedule": "scaled_linear()"}, "levels=1000"),
         (
             {
@@ -333,9 +334,10 @@ def test_a_second_network_is_needed_for_autoguidance():
 
 def test_training_draws_its_grids_without_a_guide_and_says_so(capsys):
     writer = object.__new__(MetricWriter)  # nothing is drawn yet
-    train._draw_grid(experiment.from_config(changed(GUIDED)), writer)
+    mesh = partitioning.make_mesh()
+    train._draw_grid(experiment.from_config(changed(GUIDED)), mesh, writer)
     assert "grids are drawn without guidance" in capsys.readouterr().out
-    train._draw_grid(experiment.from_config(changed({"sample.guidance": "cfg(2)"})), writer)
+    train._draw_grid(experiment.from_config(changed({"sample.guidance": "cfg(2)"})), mesh, writer)
     assert capsys.readouterr().out == ""
 
 

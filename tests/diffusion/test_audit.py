@@ -170,6 +170,20 @@ FLAWS = [
     ("levels_repeated", "error", MENDED, REPEATED | dict(solver="dpmpp()"), "sample.steps=5,"),
     ("grid_of_another_table", "error", MENDED, dict(grid="trailing(500)"), "levels=1000"),
     (
+        "multistep_off_the_path",
+        "error",
+        CHEN,
+        dict(grid="asymmetric(uniform(), td=1.0)", solver="dpmpp()"),
+        "ddim()",
+    ),
+    (
+        "not_finite_at_the_ends",
+        "error",
+        MENDED,
+        dict(schedule="discrete(from_betas((0.0, 0.1)))", parametrization="x0()", space="v()"),
+        "crop(",
+    ),
+    (
         "eps_trained_at_zero_snr",
         "error",
         MENDED,

@@ -62,7 +62,7 @@ def test_a_nested_name_means_what_the_field_says():
     [
         ("edm()", "a parametrization and a weight and a grid"),
         ("edm(0.5)", "a parametrization and a weight and a grid"),
-        ("uniform", "a weight and a grid"),
+        ("uniform", "a weight and a grid and a time"),
         ("none()", "a input_scale and a guidance and a threshold"),
         ("flow()", "a process and a parametrization"),
         ("sigmoid()", "a schedule and a weight"),

@@ -43,7 +43,7 @@ class lcm:
       sigma_data: s_d of equation (2); published 0.5.
     """
 
-    time: Conditioning | None = None
+    time: Conditioning | None = dataclasses.field(default=None, metadata={"kind": "conditioning"})
     scale: Leaf = 10.0
     sigma_data: Leaf = 0.5
 

@@ -78,7 +78,7 @@ class pndm:
 
     order: int = dataclasses.field(default=4, metadata={"static": True})
     start: str = dataclasses.field(default="heun", metadata={"static": True})
-    clock: Clock = by_angle()
+    clock: Clock = dataclasses.field(default=by_angle(), metadata={"kind": "clock"})
     # How many steps the start takes.
     _started: ClassVar[dict[str, int]] = {"heun": 1, "euler": 0, "runge_kutta": 3}
 
