@@ -108,7 +108,9 @@ def test_eight_devices_give_the_same_losses_and_a_run_that_one_samples(trained, 
     assert "8 cpu device(s)" in out
     np.testing.assert_allclose(losses(folder), losses(trained), rtol=2e-4)
     assert len(jax.devices()) == 1
-    images = [drawn(run, tmp_path / run.name, count=4)["images"] for run in (folder, trained)]
+    images = [
+        drawn(run, tmp_path / f"from_{run.name}", count=4)["images"] for run in (folder, trained)
+    ]
     assert np.abs(images[0].astype(int) - images[1].astype(int)).max() <= 1
 
 

@@ -124,7 +124,7 @@ def test_what_cannot_be_reconstructed_is_refused_and_nothing_written(trained, tm
             "ema.halflife_images=5",
             "config.ema.stds=.* and config.ema.halflife_images=5 are two kinds",
         ),
-        ("ema.stds=()", "config.ema.snapshot_every=2 .* set stds="),
+        ("ema.stds=()", "config.ema.snapshot_every=2 .* Set stds="),
         ("sample.ema_std=0.07", "config.sample.ema_std: .* 0.05, 0.1; the nearest is 0.05"),
     ],
 )
@@ -141,14 +141,6 @@ def test_other_networks_refuse_what_is_made_for_edm2(key):
     config = edm_digits.get_config("tiny")
     config.update_from_flattened_dict({key: True})
     with pytest.raises(ConfigError, match=f"config.{key}=True.* RIN .*'EDM2'"):
-        experiment.from_config(config)
-
-
-@pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
-def test_what_takes_an_infinite_gradients_place_must_be_finite(value):
-    config = tiny()
-    config.optimizer.infinite_gradient = value
-    with pytest.raises(ConfigError, match="config.optimizer.infinite_gradient=.*EDM2 0"):
         experiment.from_config(config)
 
 

@@ -81,5 +81,5 @@ def test_every_command_sets_it_before_its_work(monkeypatch):
     done = []
     monkeypatch.setattr(memory, "keep_freed", lambda: done.append("kept"))
     monkeypatch.setattr(command_line.app, "run", lambda *_, **__: done.append("run"))
-    command_line.run(lambda: None)
-    assert done == ["kept", "run"]
+    command_line.run(lambda: None, lambda: done.append("flags"))
+    assert done == ["kept", "flags", "run"]

@@ -74,6 +74,8 @@ NUMBERS = {
     "optimizer.b2": ("1.0", "-1", "inf"),
     "optimizer.eps": ("0", "-1e-8", "nan"),
     "optimizer.clip_norm": ("-1", "nan", "inf"),
+    "optimizer.infinite_gradient": ("-1.0", "inf", "nan"),
+    "train.skip_nonfinite": ("-1", "2.5", "some"),
     "ema.decay": ("1", "1.5", "-0.1", "nan"),
     "ema.halflife_images": ("-5", "-0.5"),
     "ema.rampup_ratio": ("-0.05", "inf", "nan"),

@@ -16,7 +16,7 @@ import pytest
 import tiny
 from jax.experimental import multihost_utils
 
-from noise_sched.training import agreement, loop, partitioning
+from noise_sched.training import hosts, loop, partitioning
 from noise_sched.training.checkpoints import Checkpoints, UnreadableCheckpoints
 from noise_sched.training.faults import Damaged
 from noise_sched.training.hosts import HostFailed
@@ -184,12 +184,12 @@ def test_hosts_that_see_different_things_go_the_same_way(tmp_path):
 
 
 def test_one_host_alone_exchanges_nothing(monkeypatch):
-    monkeypatch.setattr(agreement, "_of_all_hosts", None)
-    assert agreement.attempt(lambda: 3) == 3
+    monkeypatch.setattr(hosts, "_exchange", None)
+    assert hosts.together(lambda: 3, mild=Damaged) == 3
     with pytest.raises(Damaged, match="it"):
-        agreement.attempt(lambda: (_ for _ in ()).throw(Damaged("it")))
+        hosts.together(lambda: (_ for _ in ()).throw(Damaged("it")), mild=Damaged)
     with pytest.raises(TimeoutError):
-        agreement.attempt(lambda: (_ for _ in ()).throw(TimeoutError()))
+        hosts.together(lambda: (_ for _ in ()).throw(TimeoutError()), mild=Damaged)
 
 
 @pytest.mark.slow
