@@ -123,7 +123,6 @@ def assert_close(one, other):
     assert gap.max() <= 1 and (gap > 0).mean() < 0.02, (gap.max(), (gap > 0).mean())
 
 
-@pytest.mark.slow
 def test_samples_are_those_of_one_process(directory, tmp_path):
     folder = directory / "run"
     assert drawing.run(workdir.load_config(folder), folder, tmp_path / "out", COUNT)
@@ -138,7 +137,6 @@ def test_samples_are_those_of_one_process(directory, tmp_path):
     assert not list(folder.rglob(".*"))  # neither locks nor partial files
 
 
-@pytest.mark.slow
 def test_training_draws_its_grid_on_all_hosts(directory, tmp_path, monkeypatch):
     Grids(monkeypatch.setattr, tmp_path)
     train.run(config(), tmp_path / "run")
@@ -156,7 +154,6 @@ def test_training_draws_its_grid_on_all_hosts(directory, tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.slow
 def test_a_failure_on_one_host_reaches_all(directory):
     zero, one = (json.loads((directory / f"failures_{index}.json").read_text()) for index in (0, 1))
     assert zero[0] == zero[2] == "OSError: no such data on 0"
