@@ -32,7 +32,7 @@ from noise_sched.training.checkpoints import Checkpoints
 ROOT = pathlib.Path(__file__).parent.parent
 TRAIN = [
     "--config=configs/digits.py:tiny",
-    "--config.train.steps=200",
+    "--config.train.steps=80",
     "--config.train.checkpoint_every=7",  # no multiple of log_every: means span the resumes
     "--config.train.log_every=4",
 ]
