@@ -189,7 +189,8 @@ class Bench:
             _root("mount", "-o", "remount,size=1g", str(disk))
             again = outcome(train(disk / "run"), disk / "run", self.undisturbed)
             told = "no space left" in errors.lower() and "Traceback" not in errors
-            message = f"told in {len(lines)} lines" if told else f"{len(lines)} lines of errors"
+            count = f"{len(lines)} line" + "s" * (len(lines) > 1)
+            message = f"told in {count}" if told else f"{count} of errors"
             return f"{message}; with room again {again}"
         finally:
             _root("umount", str(disk))

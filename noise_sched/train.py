@@ -22,7 +22,7 @@ from noise_sched import command_line, drawing, experiment, keys, workdir
 from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
 from noise_sched.experiment import Experiment
-from noise_sched.training import files, hosts, partitioning, report
+from noise_sched.training import faults, files, hosts, partitioning, report
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
 from noise_sched.training.loop import Fitted, Hook, NonFiniteLoss, fit
@@ -88,6 +88,7 @@ def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitte
         config.train.steps, start_step=start, images_per_step=config.train.batch_size
     )
     with (
+        faults.told_if_full(folder, "checkpoint", checkpoints.on_disk),
         MetricWriter(folder, resume_step=start) as writer,
         checkpoints,
         Snapshots(workdir.snapshots(folder), read_only=not config.ema.snapshot_every) as snapshots,

@@ -82,6 +82,10 @@ class Checkpoints:
         """The steps of the finished checkpoints, sound or not, oldest first."""
         return self._store.steps()
 
+    def on_disk(self) -> list[int]:
+        """The steps that a reader would find: without one whose save has failed."""
+        return self._store.on_disk()
+
     def latest_step(self) -> int | None:
         """The newest of `steps`, or None."""
         return max(self.steps(), default=None)

@@ -7,6 +7,7 @@ orbax and tensorstore raise few types of their own: most failures are a ValueErr
 a status and ends with the number of the system's error.
 """
 
+import contextlib
 import errno
 import logging as python_logging
 import os
@@ -14,7 +15,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import logging
@@ -67,6 +68,33 @@ def full_disk(error: BaseException) -> str | None:
     """What the system says, such as "No space left on device", if that is why writing failed."""
     codes = [_system_error(e) for e in _causes(error)]
     return next((os.strerror(code) for code in codes if code in _FULL), None)
+
+
+@contextlib.contextmanager
+def told_if_full(folder: object, kind: str, steps: Callable[[], Sequence[int]]) -> Iterator[None]:
+    """Turns the many ways in which a full disk shows into one message.
+
+    Args:
+      folder: what is being written.
+      kind: what a saved step is called: "checkpoint".
+      steps: the finished ones, asked where the disk is full.
+
+    Raises:
+      OutOfSpace: in the place of any error that says so.
+    """
+    try:
+        yield
+    except OutOfSpace:
+        raise
+    except Exception as error:
+        reason = full_disk(error)
+        if reason is None:
+            raise
+        last = f"the last {kind} is that of step {max(found)}" if (found := steps()) else ""
+        raise OutOfSpace(
+            f"no space left in {folder} ({reason}): {last or f'there is no {kind} yet'}. Free some and run "
+            "the same command again."
+        ) from error
 
 
 def brief(error: BaseException, folder: object = "") -> str:

@@ -142,7 +142,19 @@ class MetricWriter:
         if self._lines is not None:
             self._lines.close()
         if self._events is not None:
-            self._events.close()
+            try:
+                self._events.close()
+            except OSError:
+                _abandon(self._events)
+                raise
+
+
+def _abandon(events: Any) -> None:
+    """Has tensorboardX let go of a file that cannot be written: it tries again as Python ends, at length."""
+    writer = events.file_writer.event_writer
+    if writer._worker.is_alive():
+        writer._worker.stop()
+    writer._closed = True
 
 
 class _Lines:

@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from noise_sched.training import digests, faults, hosts, partitioning
-from noise_sched.training.faults import Damaged, OutOfSpace
+from noise_sched.training.faults import Damaged
 
 _DATA, _DIGESTS = "data", "digests"
 _FILE = "metadata"  # what orbax calls the file of a JSON item
@@ -159,23 +159,10 @@ class Store:
             with self._told_if_full():
                 self._manager.close()
 
-    @contextlib.contextmanager
-    def _told_if_full(self) -> Iterator[None]:
-        """Turns the many ways in which a full disk shows into one message."""
-        try:
-            yield
-        except Exception as error:
-            reason = faults.full_disk(error)
-            if reason is None:
-                raise
-            steps = self._on_disk()
-            last = f"the last {self.kind} is that of step {max(steps)}" if steps else ""
-            raise OutOfSpace(
-                f"no space left in {self.directory} ({reason}): "
-                f"{last or f'there is no {self.kind} yet'}. Free some and run the same command again."
-            ) from error
+    def _told_if_full(self) -> contextlib.AbstractContextManager[None]:
+        return faults.told_if_full(self.directory, self.kind, self.on_disk)
 
-    def _on_disk(self) -> list[int]:
+    def on_disk(self) -> list[int]:
         """What `steps` would be had the directory just been opened: without the step that failed."""
         if not self.directory.exists():
             return []

@@ -21,6 +21,7 @@ from noise_sched import command_line
 from noise_sched.training import faults
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.faults import OutOfSpace
+from noise_sched.training.metrics import MetricWriter
 from noise_sched.training.snapshots import Snapshots
 
 NO_SPACE = "Failed to write 45471 bytes to file 4: No space left on device [os_error_code='28']"
@@ -142,6 +143,33 @@ def program(directory: Path) -> None:
     else:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     print("done", tiny.run(disk / "checkpoints", 8).step, flush=True)
+
+
+def test_what_is_written_beside_the_checkpoints_is_told_alike():
+    message = "no space left in runs/x .*: the last checkpoint is that of step 7. Free some"
+    with pytest.raises(OutOfSpace, match=message):
+        with faults.told_if_full("runs/x", "checkpoint", lambda: [3, 7]):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="Permission denied") as other:
+        with faults.told_if_full("runs/x", "checkpoint", lambda: []):
+            raise PermissionError(errno.EACCES, "Permission denied")
+    assert not isinstance(other.value, OutOfSpace)
+
+
+def test_events_that_cannot_be_written_are_let_go(tmp_path, monkeypatch):
+    """tensorboardX would try again when Python ends, and print what it then meets."""
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    metrics = MetricWriter(tmp_path)
+    events = metrics._events.file_writer.event_writer
+    monkeypatch.setattr(events._ev_writer, "flush", full)
+    metrics.scalars(1, {"loss": 1.0})
+    with pytest.raises(OSError, match="No space left"):
+        metrics.close()
+    assert not events._worker.is_alive()
+    events.close()  # as at the end: nothing more is tried
 
 
 if __name__ == "__main__":
