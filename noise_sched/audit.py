@@ -159,7 +159,8 @@ def main() -> None:
             )
         _check_places(options.out, options.write_diffusers)
         if options.diffusers is not None:
-            command_line.required("diffusers", "--diffusers=scheduler_config.json")
+            path = command_line.required("diffusers", "--diffusers=scheduler_config.json")
+            command_line.check_local("diffusers", path)
             name, fields = options.diffusers, ()
             loaded = of_diffusers(options.diffusers, options.steps, options.guidance)
             training, sampling, fields = loaded.training, loaded.sampling, loaded.fields

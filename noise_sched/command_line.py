@@ -138,6 +138,19 @@ def required(name: str, example: str) -> Any:
     return value
 
 
+def check_local(name: str, value: str) -> None:
+    """Refuses the address of a bucket where a command reads or writes local files only.
+
+    Raises:
+      ValueError: naming the flag.
+    """
+    if "://" in value:
+        raise ValueError(
+            f"--{name}={value} is an address; this command reads and writes local files only. Copy it, or "
+            "give a local path."
+        )
+
+
 def check_path(name: str, value: str) -> None:
     """Refuses what cannot be the path of a file or folder to write, before any work is done for it.
 
@@ -146,6 +159,7 @@ def check_path(name: str, value: str) -> None:
     """
     if not value.strip() or "\0" in value:
         raise ValueError(f"--{name}={value!r} is no path; give a file or folder to write.")
+    check_local(name, value)
     above = pathlib.Path(value).expanduser().absolute()
     while not os.path.lexists(above):
         above = above.parent

@@ -116,6 +116,7 @@ def main() -> None:
     options = flags.FLAGS
     with command_line.clear_errors():
         images = command_line.required("images", "--images=runs/digits/samples")
+        command_line.check_local("images", images)
         if options.out is not None:
             command_line.check_path("out", options.out)
         judge(images, options.reference, options.metrics, options.out, options.overwrite)

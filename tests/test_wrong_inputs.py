@@ -461,6 +461,8 @@ EVALUATE = [
     ((), "--images is missing; give it"),
     (("--images=",), "--images= is empty"),
     (("--images= ",), "--images=  is empty"),
+    (("--images=gs://bucket/images",), "--images=gs://bucket/images is an address"),
+    (("--images={dir}/samples.npz", "--out=gs://bucket/a.json"), "--out=gs://.* is an address"),
     (("--images={dir}/sample.npz",), "does not exist. Did you mean .*samples.npz"),
     (("--images={dir}/empty",), "holds no PNG files"),
     (
@@ -529,6 +531,8 @@ AUDIT = [
     ((), "give --config=configs/NAME.py or --diffusers"),
     ((TINY, DIFFUSERS), "one of them"),
     (("--diffusers=",), "--diffusers= is empty"),
+    (("--diffusers=s3://bucket/a.json",), "--diffusers=s3://bucket/a.json is an address"),
+    ((TINY, "--out=gs://bucket/audit"), "--out=gs://bucket/audit is an address"),
     (("--diffusers={dir}/nowhere.json",), "nowhere.json"),
     (("--diffusers={dir}/empty",), "is a folder; give the file"),
     (("--diffusers={dir}/notes.txt",), "is not JSON"),
@@ -569,6 +573,7 @@ AUDIT = [
 CONVERT = [
     ((), "--edm is missing"),
     (("--edm=", "--workdir=o"), "--edm= is empty"),
+    (("--edm=https://host/net.pkl", "--workdir=o"), "--edm=https://host/net.pkl is an address"),
     (("--edm={dir}/net.pkl",), "--workdir is missing"),
     (("--edm={dir}/net.pkl", "--workdir="), "--workdir= is empty"),
     (("--edm={dir}/nowhere.pkl", "--workdir=o"), "there is no such file"),

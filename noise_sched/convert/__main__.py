@@ -52,7 +52,9 @@ def main() -> None:
     """The command: flags in, mistakes told in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
-        source = pathlib.Path(command_line.required("edm", "--edm=network-snapshot.pkl"))
+        edm = command_line.required("edm", "--edm=network-snapshot.pkl")
+        command_line.check_local("edm", edm)
+        source = pathlib.Path(edm)
         folder = files.folder(command_line.required("workdir", "--workdir=runs/edm"), "--workdir")
         converted = run(source, folder, flags.FLAGS.steps, flags.FLAGS.latents)
         if converted.note:
