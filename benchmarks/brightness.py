@@ -16,8 +16,8 @@ import pathlib
 import numpy as np
 from absl import app, flags, logging
 
-from noise_sched import plotting
 from noise_sched.data import open_source
+from noise_sched.figures import curves
 
 DARK_OR_BRIGHT = 0.6  # |brightness| beyond which an image is called so
 SHOWN = (6, 6)  # rows and columns of images
@@ -60,7 +60,7 @@ def table(sets: dict[str, np.ndarray]) -> str:
 
 def draw(sets: dict[str, np.ndarray], path: pathlib.Path) -> None:
     """Images of each set above the histogram of its brightness."""
-    axes = plotting.panels(len(sets), 2, width=3.2, height=2.8)
+    axes = curves.panels(len(sets), 2, width=3.2, height=2.8)
     real = brightness(sets["data"])
     tallest = 0.0
     for column, (name, images) in enumerate(sets.items()):

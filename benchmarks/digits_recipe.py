@@ -19,12 +19,13 @@ import numpy as np
 from absl import app, flags, logging
 
 from configs import digits
-from noise_sched import experiment, pictures
+from noise_sched import experiment
 from noise_sched.data import make_batches, open_source
 from noise_sched.diffusion.sampling import example_keys
 from noise_sched.evaluation import class_agreement, contrast, kernel_distance
 from noise_sched.evaluation.image_set import image_set
 from noise_sched.evaluation.references import digits as real_digits
+from noise_sched.figures.images import to_uint8
 from noise_sched.training.state import TrainState
 from noise_sched.training.step import make_train_step
 
@@ -121,7 +122,7 @@ def draw(choice: dict, how: dict, params) -> tuple[np.ndarray, np.ndarray]:
         )
         for i in range(0, COUNT, size)
     ]
-    return pictures.to_uint8(np.concatenate(images)), labels
+    return to_uint8(np.concatenate(images)), labels
 
 
 def judge(images: np.ndarray, labels: np.ndarray) -> dict:

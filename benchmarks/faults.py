@@ -26,7 +26,8 @@ import numpy as np
 from absl import logging
 
 from benchmarks import machine
-from noise_sched import experiment, workdir
+from noise_sched import experiment
+from noise_sched.experiment import workdir
 from noise_sched.training.checkpoints import Checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent

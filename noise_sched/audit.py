@@ -6,8 +6,8 @@ r"""Audits a training and sampling set-up for known flaws: `python -m noise_sche
 
 A table is printed. `--out` keeps report.json and report.png (gamma, logSNR, what training draws, where
 the steps fall); `--strict` exits with 1 where anything is more than a note; `--write_diffusers` keeps the
-set-up as a scheduler_config.json. What is looked for stands in `noise_sched/diffusion/rules/`, and what
-only a config knows in `noise_sched/compatibility.py`: the list by which training refuses a config.
+set-up as a scheduler_config.json. What is looked for is `noise_sched/experiment/rules/`: the list
+by which training refuses a config.
 """
 
 import dataclasses
@@ -19,13 +19,15 @@ from typing import Any
 
 from absl import flags, logging
 
-from noise_sched import audit_picture, command_line, diffusers_config, diffusers_writing
-from noise_sched.compatibility import CONFIG_RULES, Choices
-from noise_sched.diffusers_config import FieldReport, Loaded
+from noise_sched import command_line
+from noise_sched.auditing import figure
+from noise_sched.auditing.report import PIXELS, Report, audit, lin_table
 from noise_sched.diffusion import specs
-from noise_sched.diffusion.audit import PIXELS, Report, audit, lin_table
-from noise_sched.diffusion.rules import find, worst_first
 from noise_sched.experiment import choices_of
+from noise_sched.experiment.compatibility import CONFIG_RULES, Choices
+from noise_sched.experiment.rules import find, worst_first
+from noise_sched.interop.diffusers import reading, writing
+from noise_sched.interop.diffusers.reading import FieldReport, Loaded
 
 
 def of_config(choices: Choices, pixels: int | None = None) -> Report:
@@ -51,7 +53,7 @@ def of_diffusers(path: str, steps: int, guidance: str) -> Loaded:
     except specs.SpecError as error:
         raise ValueError(f"--guidance: {error}") from None
     try:
-        loaded = diffusers_config.read(path, steps)
+        loaded = reading.read(path, steps)
     except RecursionError:
         raise ValueError(f"{path} is nested too deep for a scheduler_config.json.") from None
     sampling = dataclasses.replace(loaded.sampling, guidance=made)
@@ -112,7 +114,7 @@ def keep(report: Report, out: str | pathlib.Path, picture: bool = True, **about:
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(as_json(report, **about), encoding="utf-8")
     if picture:
-        audit_picture.draw(report, out / "report.png", str(about.get("name", "")))
+        figure.draw(report, out / "report.png", str(about.get("name", "")))
 
 
 def lin_table_text() -> str:
@@ -164,7 +166,7 @@ def main() -> None:
             name, fields = options.diffusers, ()
             loaded = of_diffusers(options.diffusers, options.steps, options.guidance)
             training, sampling, fields = loaded.training, loaded.sampling, loaded.fields
-            report = diffusers_config.audit_loaded(loaded, options.pixels or PIXELS)
+            report = reading.audit_loaded(loaded, options.pixels or PIXELS)
         else:
             name, fields = given, ()
             for flag in ("steps", "guidance"):
@@ -175,7 +177,7 @@ def main() -> None:
             report = of_config(choices, options.pixels)
         print(f"{name}\n\n{as_text(report, fields)}")
         if options.write_diffusers:
-            written = diffusers_writing.write(training, sampling)
+            written = writing.write(training, sampling)
             text = json.dumps(written.config, indent=2) + "\n"
             pathlib.Path(options.write_diffusers).write_text(text, encoding="utf-8")
             print(f"\nWritten to {options.write_diffusers}")

@@ -15,7 +15,8 @@ import json
 import jax
 from absl import flags, logging
 
-from noise_sched import command_line, experiment, workdir
+from noise_sched import command_line, experiment
+from noise_sched.experiment import workdir
 from noise_sched.training import files, power_ema
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder

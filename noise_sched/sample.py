@@ -15,7 +15,8 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict
 
-from noise_sched import command_line, drawing, workdir
+from noise_sched import command_line
+from noise_sched.experiment import sampler, workdir
 from noise_sched.training import files
 
 
@@ -30,7 +31,7 @@ def main() -> None:
         if flags.FLAGS.distributed:
             jax.distributed.initialize()
         config = flags.FLAGS.config
-        drawn = drawing.run(config, folder, out, flags.FLAGS.num_images, flags.FLAGS.step)
+        drawn = sampler.run(config, folder, out, flags.FLAGS.num_images, flags.FLAGS.step)
         if jax.process_index() != 0:
             return
         print(f"{'drawn' if drawn else 'already drawn'}: {out / 'samples.npz'}")

@@ -18,10 +18,10 @@ from absl import flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from noise_sched import command_line, drawing, experiment, keys, workdir
+from noise_sched import command_line, experiment
 from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
-from noise_sched.experiment import Experiment
+from noise_sched.experiment import Experiment, keys, sampler, workdir
 from noise_sched.training import faults, files, hosts, partitioning, report
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
@@ -175,7 +175,7 @@ def _draw_grid(
             "image grids are drawn without guidance: training does not read sample.guide_workdir."
         )
         exp = exp.unguided()
-    draw = drawing.drawer(exp, mesh, keys.of_grids(exp.config.sample.seed))
+    draw = sampler.drawer(exp, mesh, keys.of_grids(exp.config.sample.seed))
     index = np.arange(_GRID, dtype=np.int32)
     labels = index % max(1, exp.config.network.num_classes)
 

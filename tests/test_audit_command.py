@@ -10,7 +10,8 @@ import in_process
 import pytest
 
 from configs import digits
-from noise_sched import audit, audit_picture, experiment
+from noise_sched import audit, experiment
+from noise_sched.auditing import figure
 
 ROOT = pathlib.Path(__file__).parent.parent
 SD15 = {
@@ -136,6 +137,6 @@ def test_no_matplotlib_is_told(monkeypatch, tmp_path):
     config = digits.get_config("tiny").lock()
     report = audit.of_config(experiment.choices_of(config))
     with pytest.raises(ValueError, match="needs matplotlib.*colab.*--nopicture"):
-        audit_picture.draw(report, tmp_path / "report.png")
+        figure.draw(report, tmp_path / "report.png")
     audit.keep(report, tmp_path, picture=False)
     assert not (tmp_path / "report.png").exists()

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from configs import digits
-from noise_sched import drawing, experiment, train, workdir
+from noise_sched import experiment, train
+from noise_sched.experiment import sampler, workdir
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.loop import NonFiniteLoss
 
@@ -141,7 +142,7 @@ def config(**changes):
 def drawn(trained, out, count=16, **changes) -> dict:
     made = workdir.load_config(trained)
     made.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
-    assert drawing.run(made, trained, out, count)
+    assert sampler.run(made, trained, out, count)
     return dict(np.load(out / "samples.npz"))
 
 
@@ -163,7 +164,7 @@ def test_chosen_classes_and_a_run_that_is_done(trained, tmp_path):
     made = workdir.load_config(trained)
     before = (tmp_path / "s" / "samples.npz").read_bytes()
     with pytest.raises(ValueError, match="holds images drawn otherwise"):
-        drawing.run(made, trained, tmp_path / "s", 6)
+        sampler.run(made, trained, tmp_path / "s", 6)
     assert (tmp_path / "s" / "samples.npz").read_bytes() == before
 
 

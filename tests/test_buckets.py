@@ -13,7 +13,7 @@ import pytest
 from etils.epath import backend, gpath
 
 from configs import digits
-from noise_sched import drawing, locks, workdir
+from noise_sched.experiment import locks, sampler, workdir
 from noise_sched.training import files, metrics
 
 RUN = "gs://bucket/run"
@@ -119,18 +119,18 @@ def test_metrics(bucket, caplog):
 def test_samples(bucket, monkeypatch):
     folder, config = files.folder(RUN, "--workdir"), digits.get_config("tiny")
     workdir.claim(folder, config)
-    monkeypatch.setattr(drawing, "_restore", lambda exp, folder, step: (3, None))
+    monkeypatch.setattr(sampler, "_restore", lambda exp, folder, step: (3, None))
     images = np.arange(5 * 16, dtype=np.uint8).reshape(5, 4, 4, 1)
-    monkeypatch.setattr(drawing, "draw_images", lambda *_: images)
+    monkeypatch.setattr(sampler, "draw_images", lambda *_: images)
     out = files.folder(f"{RUN}/samples", "--out")
-    assert drawing.run(config, folder, out, 5)
+    assert sampler.run(config, folder, out, 5)
     with (out / "samples.npz").open("rb") as file:
         np.testing.assert_array_equal(np.load(file)["images"], images)
     assert json.loads((out / "samples.json").read_text())["workdir"] == "run"
     names = {path.name for path in out.iterdir()}
     assert names == {"images", "grid.png", "samples.npz", "samples.json"}
     assert (out / "images" / "000004.png").read_bytes().startswith(b"\x89PNG")
-    assert not drawing.run(config, folder, out, 5)
+    assert not sampler.run(config, folder, out, 5)
     assert locks.NAME not in names
 
 

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from noise_sched import drawing, train
+from noise_sched import train
+from noise_sched.experiment import sampler
 from noise_sched.training import loop
 
 CONFIGS = sorted(
@@ -59,13 +60,13 @@ def test_the_head_has_the_command_and_what_to_expect(name):
 
 def assert_draws(config, folder) -> None:
     out = folder / "samples"
-    assert drawing.run(config, folder / "run", out, num_images=8)
+    assert sampler.run(config, folder / "run", out, num_images=8)
     found = np.load(out / "samples.npz")
     size, channels = config.data.image_size, config.data.channels
     assert found["images"].shape == (8, size, size, channels) and found["images"].dtype == np.uint8
     assert found["images"].std() > 0
     assert len(list((out / "images").glob("*.png"))) == 8 and (out / "grid.png").is_file()
-    assert not drawing.run(config, folder / "run", out, num_images=8), "done already"
+    assert not sampler.run(config, folder / "run", out, num_images=8), "done already"
 
 
 @pytest.mark.parametrize("name", LARGER)

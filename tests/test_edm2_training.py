@@ -9,8 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import edm_digits, imagenet64_edm2
-from noise_sched import drawing, experiment, reconstruct, train, workdir
-from noise_sched.compatibility import ConfigError
+from noise_sched import experiment, reconstruct, train
+from noise_sched.experiment import sampler, workdir
+from noise_sched.experiment.compatibility import ConfigError
 from noise_sched.networks.magnitude import normalize_kernel
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.snapshots import Snapshots
@@ -86,7 +87,7 @@ def test_the_average_to_draw_with_is_chosen_or_reconstructed(trained, tmp_path):
     assert experiment.from_config(config).drawn_average(kept) is kept["0.05"]
     config.sample.ema_std = 0.1
     assert experiment.from_config(config).drawn_average(kept) is kept["0.1"]
-    assert drawing.run(config, folder, tmp_path / "chosen", 8)
+    assert sampler.run(config, folder, tmp_path / "chosen", 8)
 
     assert reconstruct.run(folder, out, 0.1) == 7
     jax.tree.map(
@@ -94,7 +95,7 @@ def test_the_average_to_draw_with_is_chosen_or_reconstructed(trained, tmp_path):
     )
     made = json.loads((out / "reconstructed.json").read_text())
     assert made == {"workdir": "edm2", "step": 7, "ema_std": 0.1}
-    assert drawing.run(workdir.load_config(out), out, tmp_path / "samples", 8)
+    assert sampler.run(workdir.load_config(out), out, tmp_path / "samples", 8)
     one, other = (
         np.load(tmp_path / name / "samples.npz")["images"].astype(int)
         for name in ("chosen", "samples")

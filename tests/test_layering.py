@@ -1,9 +1,7 @@
-"""Who may import whom, read from the sources.
+"""Who may import whom, read from the sources: an arrow of the import graph never leads upwards.
 
-diffusion, networks, training, data and evaluation never import each other, nor what joins them;
-diffusion is mathematics on jax alone; configs are data. No module is a grab bag. `convert` is a command
-in several files: it joins rooms as the other commands do, but its readers of foreign files join nothing.
-`diffusers` reads and judges foreign settings for a command.
+`FLOORS` is the picture of ARCHITECTURE.md. The five rooms know nothing of each other; `experiment` joins
+them; the commands are on top. `OUTSIDE` says which libraries a room may use. No module is a grab bag.
 """
 
 import ast
@@ -14,34 +12,48 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = "noise_sched"
-ROOMS = ("diffusion", "networks", "training", "data", "evaluation")
-COMMANDS = ("convert",)
-READERS = ("diffusers",)
 
-# Where a folder or file may import from beyond its folder and the standard library; None: anywhere
-# outside. PACKAGE among them: from all of it.
-ALLOWED = {
-    f"{PACKAGE}/diffusion": {"jax", "jaxtyping", "numpy"},
-    f"{PACKAGE}/networks": {"flax", "jax", "jaxtyping", "numpy"},
-    f"{PACKAGE}/training": None,
-    f"{PACKAGE}/data": None,
-    f"{PACKAGE}/evaluation": None,
-    # Never torch, whose files it reads.
-    f"{PACKAGE}/convert": {
-        PACKAGE,
-        "absl",
-        "configs",
-        "jax",
-        "ml_collections",
-        "ml_dtypes",
-        "numpy",
+# From the ground up. A folder or file imports from its own, and from the floors below.
+FLOORS = (
+    {"messages": "the words that error messages have in common"},
+    {
+        "diffusion": "the mathematics, without a config, a file or a network",
+        "networks": "flax modules, which know nothing of diffusion",
+        "training": "the step, its state, checkpoints and the loop, without data or diffusion",
+        "data": "where images come from",
+        "evaluation": "how images are judged",
     },
-    # Never diffusers, whose files it reads.
-    f"{PACKAGE}/diffusers": {PACKAGE, "jax", "jaxtyping", "numpy"},
-    f"{PACKAGE}/convert/unpickler.py": {"numpy"},
-    f"{PACKAGE}/convert/torch_tensors.py": {"ml_dtypes", "numpy"},
-    f"{PACKAGE}/convert/snapshot.py": {"numpy"},
+    {"figures": "curves of schedules and levels, and grids of images"},
+    {"experiment": "config -> objects, the rules, a run's folder, images from a trained model"},
+    {"auditing": "what a set-up is, as numbers, text and picture"},
+    {"interop": "other projects' files <-> our choices"},
+    {"command_line": "flags and config files, which the commands share"},
+    {"*": "the commands"},
+)
+
+# The libraries of a folder or file beyond the standard library; what is not listed may use any.
+_NETWORKS = {"flax", "jax", "jaxtyping", "numpy"}
+_NO_TORCH = {"absl", "configs", "jax", "ml_collections", "ml_dtypes", "numpy"}
+OUTSIDE = {
+    "noise_sched/messages.py": set(),
+    "noise_sched/diffusion": {"jax", "jaxtyping", "numpy"},
+    "noise_sched/networks": _NETWORKS,
+    # Neither diffusers nor torch, whose files are read as data.
+    "noise_sched/interop/diffusers": {"jax", "jaxtyping", "numpy"},
+    "noise_sched/interop/nvlabs": _NO_TORCH,
+    "noise_sched/interop/nvlabs/torch_tensors.py": {"ml_dtypes", "numpy"},
+    "noise_sched/interop/nvlabs/snapshot.py": {"numpy"},
+    "noise_sched/interop/nvlabs/unpickler.py": {"numpy"},
     "configs": {"ml_collections"},
+}
+# Files that know less than their folder may: nothing of the package but these.
+ALONE = {
+    "noise_sched/interop/nvlabs/unpickler.py": set(),
+    "noise_sched/interop/nvlabs/torch_tensors.py": {"noise_sched.interop.nvlabs.unpickler"},
+    "noise_sched/interop/nvlabs/snapshot.py": {
+        "noise_sched.interop.nvlabs.unpickler",
+        "noise_sched.interop.nvlabs.torch_tensors",
+    },
 }
 GRAB_BAGS = {"utils", "util", "helpers", "misc"}
 NOT_OURS = {".venv", ".git", ".cache", "build", "dist", "runs", "data"}
@@ -71,36 +83,74 @@ def imported_modules(source, package):
                 yield str(argument.value)
 
 
+def floor_of(room):
+    """The number of a room's floor; a command is on the top one."""
+    floors = [number for number, rooms in enumerate(FLOORS) if room in rooms]
+    return floors[0] if floors else len(FLOORS) - 1
+
+
+def forbidden(path, module):
+    """Why a file of the package may not import a module of the package; None if it may."""
+    own, other = path.parts[1].removesuffix(".py"), f"{module}.*".split(".")[1]
+    if own == other or own == "__init__" or floor_of(other) < floor_of(own):
+        return None
+    below = [room for rooms in FLOORS[: floor_of(own)] for room in rooms]
+    return (
+        f"{own} may import from {', '.join(below) or 'nothing of the package'}: put what both need there, "
+        f"or move the file to the room of its subject:\n{the_house()}"
+    )
+
+
+def the_house():
+    """Where a new file belongs."""
+    return "\n".join(
+        f"  {PACKAGE}/{room if room != '*' else 'NAME.py'}: {what}"
+        for rooms in FLOORS
+        for room, what in rooms.items()
+    )
+
+
 def violations(root):
-    """Every import under `root` that the rules above forbid, as one line of text each."""
+    """Every import under `root` that the rules above forbid, as one line of text each, and why."""
     found = []
-    for folder, allowed in ALLOWED.items():
-        is_file = folder.endswith(".py")
-        own = (folder.rpartition("/")[0] if is_file else folder).replace("/", ".")
-        paths = [root / folder] if is_file else (root / folder).rglob("*.py")
-        for path in sorted(filter(pathlib.Path.is_file, paths)):
-            package = ".".join(path.relative_to(root).parent.parts)
-            for module in imported_modules(path.read_text(encoding="utf-8"), package):
-                if f"{module}.".startswith(f"{own}."):
-                    continue
-                top = module.split(".")[0]
-                if top == PACKAGE:
-                    known = allowed is not None and PACKAGE in allowed
-                else:
-                    known = allowed is None or top in allowed or top in sys.stdlib_module_names
-                if not known:
-                    found.append(f"{path.relative_to(root)} imports {module}")
+    for path in sorted([*(root / PACKAGE).rglob("*.py"), *(root / "configs").rglob("*.py")]):
+        path = path.relative_to(root)
+        allowed = [libraries for place, libraries in OUTSIDE.items() if path.is_relative_to(place)]
+        source = (root / path).read_text(encoding="utf-8")
+        for module in imported_modules(source, ".".join(path.parent.parts)):
+            top = module.split(".")[0]
+            if top == PACKAGE == path.parts[0]:
+                why = forbidden(path, module)
+                only = ALONE.get(str(path))
+                if only is not None and not any(f"{module}.".startswith(f"{o}.") for o in only):
+                    why = f"{path} stands alone"
+            elif {top} & {path.parts[0], *sys.stdlib_module_names, *(allowed or [{top}])[-1]}:
+                why = None
+            else:
+                why = f"of libraries it may use {', '.join(sorted(allowed[-1])) or 'none'}"
+            if why:
+                found.append((f"{path} imports {module}", why))
     return found
 
 
-def test_rooms_import_only_what_they_may():
-    assert violations(ROOT) == []
+def test_no_arrow_leads_upwards():
+    found = violations(ROOT)
+    assert not found, "\n".join(f"{what}: {why}" for what, why in found)
 
 
-def test_every_room_has_a_rule():
-    folders = {p.parent.name for p in (ROOT / PACKAGE).glob("*/__init__.py")}
-    ruled = {rule.split("/")[1] for rule in ALLOWED if "/" in rule}
-    assert folders == {*ROOMS, *COMMANDS, *READERS} == ruled
+def test_every_room_has_its_floor():
+    folders = {path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py")}
+    rooms = {room for floor in FLOORS for room in floor} - {"*", "messages"}
+    assert folders == rooms, f"a new folder needs a floor:\n{the_house()}"
+
+
+def test_a_file_on_the_top_floor_is_a_command():
+    for path in (ROOT / PACKAGE).glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        is_command = 'if __name__ == "__main__":' in source
+        assert is_command or path.stem in ("__init__", "messages"), (
+            f"{path.name} is no command; it belongs into one of\n{the_house()}"
+        )
 
 
 def test_no_module_is_a_grab_bag():
@@ -131,21 +181,28 @@ def test_no_module_is_a_grab_bag():
         ),
         ("configs/a.py", "from noise_sched.diffusion import specs", "noise_sched.diffusion.specs"),
         ("configs/sweeps/a.py", "import jax", "jax"),
-        ("noise_sched/convert/a.py", "def f():\n  import torch.nn", "torch.nn"),
-        ("noise_sched/convert/unpickler.py", "import jax", "jax"),
+        ("noise_sched/interop/nvlabs/a.py", "def f():\n  import torch.nn", "torch.nn"),
+        ("noise_sched/interop/nvlabs/unpickler.py", "import jax", "jax"),
         (
-            "noise_sched/convert/snapshot.py",
+            "noise_sched/interop/nvlabs/snapshot.py",
             "from noise_sched import networks",
             "noise_sched.networks",
         ),
-        ("noise_sched/networks/a.py", "from ..convert import b", "noise_sched.convert.b"),
-        ("noise_sched/diffusers/a.py", "import diffusers", "diffusers"),
+        ("noise_sched/networks/a.py", "from ..interop import b", "noise_sched.interop.b"),
+        ("noise_sched/interop/diffusers/a.py", "import diffusers", "diffusers"),
+        ("noise_sched/messages.py", "import numpy", "numpy"),
+        ("noise_sched/messages.py", "from noise_sched import figures", "noise_sched.figures"),
+        ("noise_sched/evaluation/a.py", "from ..figures import b", "noise_sched.figures.b"),
+        ("noise_sched/experiment/a.py", "from noise_sched import train", "noise_sched.train"),
+        ("noise_sched/auditing/a.py", "from ..interop import b", "noise_sched.interop.b"),
+        ("noise_sched/interop/a.py", "from ..command_line import b", "noise_sched.command_line.b"),
+        ("noise_sched/sweep.py", "from noise_sched import train", "noise_sched.train"),
     ],
 )
 def test_a_violation_is_found(tmp_path, path, source, forbidden):
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text(source)
-    assert violations(tmp_path) == [f"{path} imports {forbidden}"]
+    assert [what for what, _ in violations(tmp_path)] == [f"{path} imports {forbidden}"]
 
 
 @pytest.mark.parametrize(
@@ -157,11 +214,15 @@ def test_a_violation_is_found(tmp_path, path, source, forbidden):
         ("noise_sched/data/a.py", "import grain\nimport tensorflow_datasets as tfds"),
         ("configs/a.py", "import ml_collections\nfrom configs import common"),
         (
-            "noise_sched/convert/a.py",
+            "noise_sched/interop/nvlabs/a.py",
             "from noise_sched import networks\nfrom configs import common",
         ),
-        ("noise_sched/convert/snapshot.py", "from noise_sched.convert import unpickler"),
-        ("noise_sched/experiment.py", "from noise_sched import data, diffusion, networks"),
+        (
+            "noise_sched/interop/nvlabs/snapshot.py",
+            "from noise_sched.interop.nvlabs import unpickler",
+        ),
+        ("noise_sched/experiment/a.py", "from noise_sched import data, diffusion, networks"),
+        ("noise_sched/train.py", "from noise_sched import command_line, messages"),
     ],
 )
 def test_what_is_allowed_is_not_found(tmp_path, path, source):

@@ -7,7 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from configs import edm_digits, zero_terminal_snr
-from noise_sched import drawing, experiment, train
+from noise_sched import experiment, train
+from noise_sched.experiment import sampler
 
 
 def flat(config) -> dict:
@@ -42,7 +43,7 @@ def test_the_mended_run_starts_without_signal_and_the_flawed_one_with():
 def test_the_flawed_run_trains_and_draws(tmp_path):
     config = zero_terminal_snr.get_config("flawed,tiny").lock()
     assert train.run(config, tmp_path / "run").step == 6
-    assert drawing.run(config, tmp_path / "run", tmp_path / "samples", num_images=8)
+    assert sampler.run(config, tmp_path / "run", tmp_path / "samples", num_images=8)
 
 
 def test_unknown_variants_are_refused():

@@ -16,7 +16,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import digits
-from noise_sched import drawing, train, workdir
+from noise_sched import train
+from noise_sched.experiment import sampler, workdir
 from noise_sched.training import hosts, partitioning
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -65,15 +66,15 @@ def one_host(directory: pathlib.Path, index: int, port: str) -> None:
     Grids(setattr, directory)
     assert train.run(config(), folder).step == config().train.steps
     saved = workdir.load_config(folder)
-    assert drawing.run(saved, folder, out, COUNT)
-    assert not drawing.run(saved, folder, out, COUNT)
+    assert sampler.run(saved, folder, out, COUNT)
+    assert not sampler.run(saved, folder, out, COUNT)
 
     # What fails on one host fails on both, at once.
     assert hosts.together(lambda: {1: "not JSON"}) == {1: "not JSON"}
     assert hosts.first(lambda: [jax.process_index()]) == [0]
     failures = [told(lambda h=h: hosts.together(lambda: fail_on(h))) for h in (0, 1)]
     failures += [told(lambda: hosts.first(lambda: fail_on(0)))]
-    failures += [told(lambda: drawing.run(saved, folder, directory / "mine", COUNT))]
+    failures += [told(lambda: sampler.run(saved, folder, directory / "mine", COUNT))]
     other = config()
     other.seed = 5
     failures += [told(lambda: train.run(other, folder))]
@@ -125,7 +126,7 @@ def assert_close(one, other):
 
 def test_samples_are_those_of_one_process(directory, tmp_path):
     folder = directory / "run"
-    assert drawing.run(workdir.load_config(folder), folder, tmp_path / "out", COUNT)
+    assert sampler.run(workdir.load_config(folder), folder, tmp_path / "out", COUNT)
     here = np.load(tmp_path / "out" / "samples.npz")
     there = np.load(folder / "samples" / "samples.npz")
     np.testing.assert_array_equal(here["labels"], there["labels"])

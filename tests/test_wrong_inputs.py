@@ -24,18 +24,9 @@ import pytest
 from PIL import Image
 
 from configs import common, digits
-from noise_sched import (
-    audit,
-    evaluate,
-    experiment,
-    networks,
-    ranges,
-    reconstruct,
-    train,
-    workdir,
-)
-from noise_sched.convert import __main__ as convert
+from noise_sched import audit, convert, evaluate, experiment, networks, reconstruct, train
 from noise_sched.data import prepare
+from noise_sched.experiment import ranges, workdir
 from noise_sched.training.checkpoints import Checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent

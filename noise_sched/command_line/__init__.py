@@ -1,0 +1,19 @@
+"""What the commands share: flags, config files, and mistakes told in one message.
+
+flags            --workdir=DIR, --config.KEY=VALUE
+config_files     --config=FILE.py:VARIANT
+memory           freed memory is kept
+"""
+
+from noise_sched.command_line.flags import arguments as arguments
+from noise_sched.command_line.flags import check_local as check_local
+from noise_sched.command_line.flags import check_path as check_path
+from noise_sched.command_line.flags import clear_errors as clear_errors
+from noise_sched.command_line.flags import config as config
+from noise_sched.command_line.flags import define_config as define_config
+from noise_sched.command_line.flags import define_config_file as define_config_file
+from noise_sched.command_line.flags import parse as parse
+from noise_sched.command_line.flags import peek as peek
+from noise_sched.command_line.flags import required as required
+from noise_sched.command_line.flags import run as run
+from noise_sched.command_line.flags import stop as stop

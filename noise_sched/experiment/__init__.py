@@ -1,0 +1,17 @@
+"""An experiment: what a config chooses, built from its strings and judged by the rules.
+
+ranges            what every key of a config may be
+build             config -> objects
+rules             what is known to go wrong: refused when a config is read, told by the audit
+workdir, locks    one run's folder
+sampler           images from a trained model
+keys              seeds -> random keys, one for each purpose
+"""
+
+from noise_sched.experiment.build import NO_CLASS as NO_CLASS
+from noise_sched.experiment.build import Choices as Choices
+from noise_sched.experiment.build import Experiment as Experiment
+from noise_sched.experiment.build import choices_of as choices_of
+from noise_sched.experiment.build import from_config as from_config
+from noise_sched.experiment.build import parameter_count as parameter_count
+from noise_sched.experiment.ranges import ConfigError as ConfigError

@@ -1,0 +1,272 @@
+"""Drawing images with a trained model: what `python -m noise_sched.sample` does, as functions.
+
+    sampler.run(config, folder, out, num_images=100)
+
+writes into `out`: samples.npz (images uint8 [n, h, w, c], labels int32 [n]), images/000000.png ...,
+grid.png, and last samples.json, which says what they were drawn with. Until then unfinished.json says
+what is being drawn: such a folder may be written to again by the same command, and by no other.
+
+On several hosts all of them draw and the first writes; both folders have to be seen by all.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from noise_sched import experiment
+from noise_sched.diffusion.sampling import example_keys
+from noise_sched.experiment import NO_CLASS, Experiment, capacity, keys, locks, workdir
+from noise_sched.figures.images import labelled_grid, to_pil, to_uint8
+from noise_sched.training import files, hosts, partitioning
+from noise_sched.training.checkpoints import Checkpoints
+from noise_sched.training.files import Folder
+
+# Single .png files are written for up to this many images.
+_MAX_PNG = 10_000
+
+_FINISHED, _UNFINISHED = "samples.json", "unfinished.json"
+
+
+def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=None) -> bool:
+    """Draws `num_images` images with the model in `folder` into `out`, unless they are there.
+
+    Args:
+      config: the workdir's config, with whatever changes in config.sample.
+      folder: the workdir.
+      out: a new or empty folder, or one that an equal call wrote, to the end or not.
+      num_images: how many.
+      step: of the checkpoint; None is the newest.
+
+    Returns:
+      Whether anything had to be drawn.
+
+    Raises:
+      ValueError, OSError: for a config, workdir or output folder that cannot work, before anything
+        is drawn or written.
+    """
+    exp = experiment.from_config(config)
+    capacity.check_images("num_images", num_images, exp.image_shape)
+    guide = _guide(exp)
+    settings = _settings(config, folder, num_images)
+    drawn_at = hosts.first(lambda: _look(out, settings))
+    if drawn_at is None:
+        with locks.hold(out, "--out"):
+            # Another process may have drawn it while this one waited for the lock.
+            drawn_at = hosts.first(lambda: _look(out, settings))
+            if drawn_at is None:
+                _draw(exp, guide, folder, out, num_images, step, settings)
+                return True
+    # Where the newest checkpoint is asked for, reading tells which it is.
+    found = _restore(exp, folder, None)[0] if step is None else step
+    _check_same_step(out, drawn_at, found)
+    return False
+
+
+def _draw(
+    exp: Experiment,
+    guide: Experiment | None,
+    folder: Folder,
+    out: Folder,
+    num_images: int,
+    step: int | None,
+    settings: dict,
+) -> None:
+    """Draws into a folder that is held; what keeps the weights from being read leaves nothing there."""
+    config = exp.config
+    step, params = _restore(exp, folder, step)
+    worse = None if guide is None else _restore(guide, _guide_workdir(config), None)[1]
+    hosts.first(lambda: _claim(out, settings))
+    noise_key, label_key = keys.of_sampling(config.sample.seed)
+    labels = np.asarray(draw_labels(label_key, config, num_images))
+    images = draw_images(exp, params, noise_key, labels, (guide, worse))
+    hosts.first(lambda: _write(out, images, labels, settings | {"step": step}))
+
+
+def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Array, "count"]:
+    """The label of each image: the chosen classes in turn, or uniform ones; -1 without classes."""
+    index = jnp.arange(count)
+    if not config.network.num_classes:
+        return jnp.full(count, NO_CLASS)
+    if config.sample.classes:
+        chosen = jnp.asarray(config.sample.classes, jnp.int32)
+        return chosen[index % len(config.sample.classes)]
+    keys = example_keys(key, index)
+    return jax.vmap(lambda k: jax.random.randint(k, (), 0, config.network.num_classes))(keys)
+
+
+def draw_images(
+    exp: Experiment,
+    params: Any,
+    key: Key[Array, ""],
+    labels: np.ndarray,
+    guide: tuple[Experiment | None, Any] = (None, None),
+) -> np.ndarray:
+    """uint8 images [n, h, w, c], in batches split over the devices, with a progress bar.
+
+    Args:
+      exp: the experiment, whose config.sample says how.
+      params: the network's parameters.
+      key: of the run; image i uses key and i alone.
+      labels: one per image, -1 for none.
+      guide: for autoguidance, the worse model's experiment and parameters.
+    """
+    mesh = partitioning.make_mesh()
+    draw, count = drawer(exp, mesh, key, guide[0]), len(labels)
+    size = -(-min(exp.config.sample.batch_size, count) // mesh.size) * mesh.size
+    params, worse = jax.device_put((params, guide[1]), partitioning.replicated(mesh))
+    done = []
+    with tqdm(total=count, unit="image", file=sys.stderr, disable=jax.process_index() != 0) as bar:
+        for start in range(0, count, size):
+            # The last batch is filled up, so that one compiled program serves all.
+            index = np.arange(start, start + size)
+            images = to_uint8(draw(params, index, labels[index % count], worse))
+            done.append(images[: count - start])
+            bar.update(len(done[-1]))
+    return np.concatenate(done)
+
+
+def drawer(
+    exp: Experiment, mesh: Mesh, key: Key[Array, ""], guide: Experiment | None = None
+) -> Callable[..., np.ndarray]:
+    """A function that draws images by their numbers, on all devices of all hosts.
+
+    Args:
+      exp: the experiment, whose config.sample says how.
+      mesh: the devices.
+      key: of the run; image i depends on key and i alone.
+      guide: the experiment of the worse model, for autoguidance.
+
+    Returns:
+      (params, numbers [n], labels [n], the guide's params or None) -> images in [-1, 1], [n, h, w, c].
+      All hosts have to call it, with the same arguments; each gets all images.
+    """
+    run = exp.sampler(guide)
+    keys_of = jax.jit(lambda index: example_keys(key, index))
+
+    def draw(params: Any, index: np.ndarray, labels: np.ndarray, worse: Any = None) -> np.ndarray:
+        rows = (index.astype(np.int32), labels.astype(np.int32))
+        index, labels = partitioning.split_rows(rows, mesh)
+        return partitioning.gather(run(params, keys_of(index), labels, worse))
+
+    return draw
+
+
+def _restore(exp: Experiment, folder: Folder, step: int | None):
+    if not workdir.checkpoints(folder).is_dir():
+        raise FileNotFoundError(
+            f"--workdir={folder} has no checkpoints yet: train first, with\n  python -m "
+            f"noise_sched.train --config=... --workdir={folder}"
+        )
+    abstract = exp.averages(jax.eval_shape(exp.init_params, jax.random.key(0)))
+    everywhere = partitioning.replicated(partitioning.make_mesh())
+    abstract = partitioning.with_shardings(abstract, jax.tree.map(lambda _: everywhere, abstract))
+    with Checkpoints(workdir.checkpoints(folder), read_only=True) as checkpoints:
+        step, averages = checkpoints.restore_ema(abstract, step=step)
+    return step, exp.drawn_average(averages)
+
+
+def _guide(exp: Experiment) -> Experiment | None:
+    """The experiment of the worse model of autoguidance, checked against the better one."""
+    if not exp.config.sample.guide_workdir:
+        return None
+    guide = experiment.from_config(workdir.load_config(_guide_workdir(exp.config)))
+    exp.check_guide(guide)
+    return guide
+
+
+def _guide_workdir(config: ConfigDict) -> Folder:
+    return files.folder(config.sample.guide_workdir, "--config.sample.guide_workdir")
+
+
+def _settings(config: ConfigDict, folder: Folder, num_images: int) -> dict:
+    """What the images depend on, but for the checkpoint's step."""
+    sample = json.loads(config.sample.to_json())
+    sample.pop("batch_size")  # the images do not depend on it
+    name = folder.name if files.is_remote(folder) else pathlib.Path(folder).resolve().name
+    return {"workdir": name, "num_images": num_images, "sample": sample}
+
+
+def _look(out: Folder, settings: dict) -> int | None:
+    """The step that `out` was drawn at, where it holds a finished run of these settings.
+
+    Returns:
+      None for a folder that may be drawn into: new, empty, or of an equal run that was cut off.
+
+    Raises:
+      ValueError: if it holds anything else, which is left as it is.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out={out} is a file. Give a folder.")
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    for record in (_FINISHED, _UNFINISHED):
+        if record not in names:
+            continue
+        step = _step_of_equal(out / record, settings)
+        if step is None:
+            what = "images drawn otherwise" if record == _FINISHED else "a part of another run"
+            raise ValueError(
+                f"--out={out} holds {what} (see {out / record}). Give another folder: nothing is "
+                "overwritten."
+            )
+        return step if record == _FINISHED else None
+    if names - {locks.NAME} - {name for name in names if files.is_partial(out / name)}:
+        raise ValueError(
+            f"--out={out} is not empty, and what it holds is no run of `sample`. Give a new folder: "
+            "nothing is overwritten."
+        )
+    return None
+
+
+def _step_of_equal(record: Folder, settings: dict) -> int | None:
+    """The step in a record of these settings (-1 where it has none); None in any other record."""
+    try:
+        old = json.loads(record.read_text())
+    except ValueError:  # no JSON
+        return None
+    if not isinstance(old, dict):
+        return None
+    step = old.pop("step", -1)
+    return step if old == settings else None
+
+
+def _check_same_step(out: Folder, drawn_at: int, step: int) -> None:
+    if step != drawn_at:
+        raise ValueError(
+            f"--out={out} holds images drawn otherwise: of step {drawn_at}, not {step}. Give another "
+            f"folder, or --step={drawn_at} for those that are there: nothing is overwritten."
+        )
+
+
+def _claim(out: Folder, settings: dict) -> None:
+    """Marks a held folder as this run's, until it is finished."""
+    with files.writing("--out", out):
+        files.write_text(out / _UNFINISHED, json.dumps(settings, indent=2) + "\n")
+
+
+def _write(out: Folder, images: np.ndarray, labels: np.ndarray, settings: dict) -> None:
+    """samples.json comes last: with it the run counts as finished."""
+    with files.writing("--out", out):
+        if len(images) <= _MAX_PNG:
+            (out / "images").mkdir(exist_ok=True)
+            for index, image in enumerate(images):
+                _write_png(to_pil(image), out / "images" / f"{index:06d}.png")
+        _write_png(labelled_grid(images, labels), out / "grid.png")
+        with files.whole(out / "samples.npz") as file:
+            np.savez_compressed(file, images=images, labels=labels.astype(np.int32))
+        files.write_text(out / _FINISHED, json.dumps(settings, indent=2) + "\n")
+        (out / _UNFINISHED).unlink()
+
+
+def _write_png(picture: Any, path: Folder) -> None:
+    with path.open("wb") as file:
+        picture.save(file, format="png")

@@ -1,0 +1,1 @@
+"""Pictures: curves of schedules and levels, grids of images."""

@@ -1,0 +1,36 @@
+"""The words that error messages have in common: the nearest valid name, and values at a readable length.
+
+    f"unknown schedule {name!r}. {did_you_mean(name, known)}"
+
+is "unknown schedule 'sigmoud'. Did you mean 'sigmoid'? There are: cosine, linear, sigmoid."
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+_SHOWN = 120  # characters of a value
+
+
+def nearest(name: str, known: Iterable[Any]) -> str | None:
+    """The known name that looks most like `name`, None if none does; upper and lower case are one."""
+    names = {str(each).lower(): str(each) for each in known}
+    found = difflib.get_close_matches(str(name).lower(), list(names), n=1, cutoff=0.5)
+    return names[found[0]] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[Any]) -> str:
+    """The end of a message, one or two sentences: the nearest known name, if there is one, and all names."""
+    known = [str(each) for each in known]
+    near = nearest(name, known)
+    hint = "" if near is None else f"Did you mean {near!r}? "
+    return f"{hint}There are: {', '.join(known) or 'none'}."
+
+
+def shown(value: Any) -> str:
+    """`repr`, cut to a readable length."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return f"a number of {value.bit_length():,} bits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
