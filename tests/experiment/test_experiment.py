@@ -127,7 +127,7 @@ def changed(changes: dict):
         ({"loss.self_conditioning": -1.0}, "self_conditioning=-1.0: expected a number from 0 to 1"),
         ({"network.name": "RINN"}, "Did you mean 'RIN'"),
         ({"network.patch_size": 3}, "patch_size=3 does not divide"),
-        ({"network.dtype": "float16"}, "Known: float32, bfloat16"),
+        ({"network.dtype": "float16"}, "There are: float32, bfloat16"),
         ({"optimizer.name": "lmab"}, "Did you mean 'lamb'"),
         ({"optimizer.decay": "cosin"}, "did you mean 'cosine'"),
         ({"optimizer.name": "lamb"}, "LAMB is used without clipping"),
