@@ -65,7 +65,7 @@ def fit(
 
     Args:
       state: where to start; donated.
-      train_step: from `make_train_step`.
+      train_step: from `compile_step`.
       batches: yields this process's rows as numpy; its `get_state()`, if it has one, is saved with
         each checkpoint.
       steps: the steps of the whole run, those before a resume included.
