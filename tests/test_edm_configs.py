@@ -10,6 +10,7 @@ import pytest
 from configs import afhqv2_64_edm, cifar10_edm, digits_unet, edm_rows, ffhq64_edm, imagenet64_edm
 from noise_sched import experiment
 from noise_sched.diffusion import parametrization
+from noise_sched.experiment import optimization
 
 # Published, or counted with the published code.
 COUNTS = {
@@ -77,11 +78,11 @@ def test_table_6(module, row):
     assert config.network.dropout == dropout and config.network.channel_mult == mult
     exp = experiment.from_config(config)
     images = np.array([0, 0.4 * ramp, ramp, 3 * ramp])
-    found = exp.schedule(np.ceil(images / batch))
+    found = optimization.schedule(config, exp.hyper)(np.ceil(images / batch))
     np.testing.assert_allclose(found, rate * np.minimum(images / ramp, 1), rtol=3e-3)
     assert found[0] == 0, "the first step has rate 0, as published"
-    late = exp.ema_decay(np.int32(config.train.steps))
-    np.testing.assert_allclose(1 - late, 1 - 0.5 ** (batch / halflife), rtol=1e-3)
+    late = optimization.new_weight(config)(exp.hyper, np.int32(config.train.steps))
+    np.testing.assert_allclose(late, 1 - 0.5 ** (batch / halflife), rtol=1e-3)
     images = 2.5e9 if module is imagenet64_edm else 200e6
     assert 0 <= config.train.steps * batch - images < batch
     assert config.optimizer.clip_norm == (1.0 if row == "A" else 0.0)

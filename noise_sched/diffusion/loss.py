@@ -42,7 +42,7 @@ from jaxtyping import Array, Float, Key
 
 from noise_sched.diffusion import times
 from noise_sched.diffusion.denoiser import Memory, Preconditioner
-from noise_sched.diffusion.numbers import is_plain, require
+from noise_sched.diffusion.numbers import Leaf, is_off, is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization
 from noise_sched.diffusion.process import Images, NoiseLevel, Process, diffuse
 from noise_sched.diffusion.pytrees import register_pytree
@@ -88,12 +88,13 @@ class Objective:
       preconditioner: the network's two ends.
       space: where the error is measured.
       weight: of each noise level.
-      self_conditioning: probability that an example keeps its first pass's memory; 0 turns the
-        first pass off. RIN: 0.9.
+      self_conditioning: probability that an example keeps its first pass's memory; a plain 0 (or None)
+        leaves the first pass out. RIN: 0.9.
       clip_x0: clip the predicted x0 to [-1, 1] in the loss, as the reference does when the loss is in
         x0 or the network predicts x0. Outside the range it has no gradient, hence off by default.
       reduction: "mean" or "sum" over an image's pixels and channels.
-      offset_noise: how far each channel's noise is shifted, 0 for not; Lin et al. compare 0.1.
+      offset_noise: how far each channel's noise is shifted; a plain 0 (or None) leaves it out. Lin et
+        al. compare 0.1.
       uncertainty: weigh the levels by what the network makes of their error, equation (2).
       time: how the times of a batch are drawn.
 
@@ -106,17 +107,24 @@ class Objective:
     preconditioner: Preconditioner
     space: Parametrization
     weight: Weighting
-    self_conditioning: float = dataclasses.field(default=0.0, metadata={"static": True})
+    self_conditioning: Leaf = 0.0
     clip_x0: bool = dataclasses.field(default=False, metadata={"static": True})
-    offset_noise: float = dataclasses.field(default=0.0, metadata={"static": True})
+    offset_noise: Leaf = 0.0
     reduction: str = dataclasses.field(default="mean", metadata={"static": True})
     uncertainty: bool = dataclasses.field(default=False, metadata={"static": True})
     time: Times = times.uniform()
 
     def __post_init__(self):
-        require(
-            self.offset_noise >= 0, f"offset_noise must be non-negative, got {self.offset_noise}."
-        )
+        if is_plain(self.offset_noise):
+            require(
+                self.offset_noise >= 0,
+                f"offset_noise must be non-negative, got {self.offset_noise}.",
+            )
+        if is_plain(self.self_conditioning):
+            require(
+                0 <= self.self_conditioning <= 1,
+                f"self_conditioning must be a probability, got {self.self_conditioning}.",
+            )
         require(
             self.reduction in ("mean", "sum"),
             f"reduction is 'mean' or 'sum' over an image's pixels, got {self.reduction!r}.",
@@ -155,7 +163,7 @@ class Objective:
         level, rate = self.level_at(t)
         x = diffuse(level, x0, eps)
 
-        if self.self_conditioning:
+        if not is_off(self.self_conditioning):
             first = lambda *args: network(first_key, *args)  # noqa: E731
             _, found = self.preconditioner.output(first, x, level, memory)
             memory = _keep_some(memory_key, jax.lax.stop_gradient(found), self.self_conditioning)
@@ -175,11 +183,11 @@ class Objective:
 
     def _noise(self, key: Key[Array, ""], x0: Images) -> Images:
         eps = jax.random.normal(key, x0.shape, x0.dtype)
-        if not self.offset_noise:
+        if is_off(self.offset_noise):
             return eps
         shape = (x0.shape[0], *(1,) * (x0.ndim - 2), x0.shape[-1])
         offset = jax.random.normal(jax.random.fold_in(key, 1), shape, x0.dtype)
-        return eps + self.offset_noise * offset
+        return eps + jnp.asarray(self.offset_noise, x0.dtype) * offset
 
     def level_at(self, t: Float[Array, "batch"]) -> tuple[NoiseLevel, Float[Array, "batch"]]:
         """The levels at `t`, and -d logsnr / dt there (zeros where the weight does not ask)."""
@@ -242,7 +250,7 @@ def _check_one_sigma_data(**parts: Any) -> None:
         )
 
 
-def _keep_some(key: Key[Array, ""], memory: Memory, rate: float) -> Memory:
+def _keep_some(key: Key[Array, ""], memory: Memory, rate: Leaf) -> Memory:
     """Each example's memory with probability `rate`, else zeros."""
 
     def mask(leaf):

@@ -21,6 +21,7 @@ from noise_sched.diffusion.loss import Objective
 from noise_sched.experiment import compatibility, optimization, ranges
 from noise_sched.experiment.compatibility import Choices, ConfigError
 from noise_sched.experiment.experiment import Experiment
+from noise_sched.experiment.hyper import Hyper
 from noise_sched.experiment.rules import Sampling, Training
 from noise_sched.messages import did_you_mean
 
@@ -33,15 +34,13 @@ def from_config(config: ConfigDict) -> Experiment:
     """
     choices = choices_of(config)
     compatibility.check(choices)
-    schedule, optimizer = optimization.build(config)
+    hyper = _hyper(config, choices.training)
+    optimization.check(config, hyper)
     process = choices.training.process
     return Experiment(
         config=config,
         network=choices.network,
-        objective=_objective(config, choices.training),
-        optimizer=optimizer,
-        schedule=schedule,
-        ema_decay=optimization.ema_decay(config),
+        hyper=hyper,
         levels=choices.sampling.path(process),
         targets=choices.sampling.targets(process),
         choices=choices,
@@ -106,13 +105,13 @@ def _sampling(config: ConfigDict) -> Sampling:
     )
 
 
-def _objective(config: ConfigDict, training: Training) -> Objective:
+def _hyper(config: ConfigDict, training: Training) -> Hyper:
     preconditioner = Preconditioner(
         training.parametrization, training.input_scale, training.conditioning
     )
     time = _build(config, "train.time", "time")
     try:
-        return Objective(
+        objective = Objective(
             schedule=training.schedule,
             process=training.process,
             preconditioner=preconditioner,
@@ -125,6 +124,7 @@ def _objective(config: ConfigDict, training: Training) -> Objective:
             uncertainty=config.loss.uncertainty,
             time=time,
         )
+        return Hyper.of(config, objective)
     except ValueError as error:  # the objective's own checks
         raise ConfigError(f"config.loss: {error}") from None
 

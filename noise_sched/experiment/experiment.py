@@ -11,17 +11,16 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
-from noise_sched.data import augment
 from noise_sched.diffusion import guidance
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import initial_noise, sample
-from noise_sched.experiment import compatibility
+from noise_sched.experiment import compatibility, loss, optimization
 from noise_sched.experiment.compatibility import Choices, ConfigError
-from noise_sched.training import ema, learning_rate, power_ema
-
-NO_CLASS = -1  # the label of "no class"
+from noise_sched.experiment.hyper import Hyper
+from noise_sched.experiment.loss import NO_CLASS
+from noise_sched.training import power_ema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +30,7 @@ class Experiment:
     Attributes:
       config: what it was built from.
       network: the flax module.
-      objective: the training loss.
-      optimizer: the optax transformation.
-      schedule: the learning rate as a function of the step.
-      ema_decay: of the moving average, a number or a function of the step.
+      hyper: the numbers of its training, the objective's among them.
       levels: the sampling path, fields of shape [sample.steps + 1], noisiest first.
       targets: where each step leads, fields of shape [sample.steps]; None is along the path.
       choices: what the rules have judged.
@@ -42,13 +38,20 @@ class Experiment:
 
     config: ConfigDict
     network: nn.Module
-    objective: Objective
-    optimizer: optax.GradientTransformation
-    schedule: learning_rate.Schedule
-    ema_decay: float | ema.Decay
+    hyper: Hyper
     levels: NoiseLevel
     targets: NoiseLevel | None
     choices: Choices
+
+    @property
+    def objective(self) -> Objective:
+        """The training loss."""
+        return self.hyper.complete_objective
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optax transformation."""
+        return optimization.make_optimizer(self.config, self.hyper)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -60,7 +63,7 @@ class Experiment:
         """The network's parameters."""
         x = jnp.zeros((1, *self.image_shape))
         memory = self.network.initial_memory(1)
-        label = jnp.zeros(1, jnp.int32) if self.has_classes else None
+        label = jnp.zeros(1, jnp.int32) if self.network.num_classes else None
         return self.network.init(key, x, jnp.zeros(1), label, memory)["params"]
 
     def averages(self, params: Any) -> Any:
@@ -71,49 +74,17 @@ class Experiment:
         """The one of the moving averages that images are drawn with."""
         return power_ema.choose(averages, self.config.ema.stds, self.config.sample.ema_std)
 
-    @property
-    def has_classes(self) -> bool:
-        """Whether the network is told a label."""
-        return self.config.network.num_classes > 0
-
     def loss(
         self, params: Any, key: Key[Array, ""], batch: dict[str, Array]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The training loss of a batch {"image": [b, h, w, c] in [-1, 1], "label": [b]}."""
-        drop_key, key = jax.random.split(key)
-        x0, label = batch["image"], batch["label"]
-        dropped = jax.random.bernoulli(drop_key, self.config.label_dropout, label.shape)
-        label = jnp.where(dropped, jnp.full_like(label, NO_CLASS), label)
-        told: dict[str, Any] = {"train": True}
-        if self.config.augment.probability:
-            draws = augment.draw(jax.random.fold_in(drop_key, 1), x0.shape[0])
-            x0, told["augment_label"] = augment.apply(x0, draws, self.config.augment.probability)
-
-        def network(key, x, noise_cond, memory):
-            return self.apply(params, x, noise_cond, label, memory, dropout_key=key, **told)
-
-        def log_variance(noise_cond) -> Any:
-            return self.network.apply({"params": params}, noise_cond, method="log_variance")
-
-        memory = self.network.initial_memory(x0.shape[0])
-        return self.objective.loss(key, network, x0, memory, log_variance)
-
-    def apply(self, params, x, noise_cond, label, memory, *, dropout_key=None, **told):
-        """One pass of the network; the label is left out where it has no classes.
-
-        `told`: `train`, and in training with augmentation `augment_label`.
-        """
-        rngs = {} if dropout_key is None else {"dropout": dropout_key}
-        label = label if self.has_classes else None
-        return self.network.apply(
-            {"params": params}, x, noise_cond, label, memory, rngs=rngs, **told
-        )
+        return loss.loss(self.hyper, params, key, batch, network=self.network)
 
     def branch(self, params: Any, label: Int[Array, "batch"]) -> Denoise:
         """The denoiser of one set of parameters, for given labels; neither guided nor thresholded."""
 
         def network(x, noise_cond, memory):
-            return self.apply(params, x, noise_cond, label, memory)
+            return loss.apply(self.network, params, x, noise_cond, label, memory)
 
         return self.objective.preconditioner.denoise(network)
 
