@@ -129,9 +129,9 @@ def test_the_loss_weighs_denoising_as_table_1_says(row, kind):
     objective = experiment.from_config(cifar10_edm.get_config(f"{row},{kind}")).objective
     level, rate = objective.level_at(jnp.array([0.1, 0.5, 0.9]))
     sigma = np.asarray(level.sigma)
-    k = np.asarray(objective.space.error_scale(level))
+    k = np.asarray(objective.loss_space.error_scale(level))
     k_x0 = np.asarray(parametrization.x0().error_scale(level))
-    weight = np.asarray(objective.weight(level, objective.space, rate)) * (k / k_x0) ** 2
+    weight = np.asarray(objective.weight(level, objective.loss_space, rate)) * (k / k_x0) ** 2
     expected = 1 / sigma**2 if row < "E" else (sigma**2 + 0.25) / (sigma * 0.5) ** 2
     np.testing.assert_allclose(weight, expected, rtol=1e-4)
     if row < "E":
@@ -149,7 +149,7 @@ def test_imagenet_is_sampled_by_churn():
 
 def test_digits_have_one_standard_deviation():
     objective = experiment.from_config(digits_unet.get_config()).objective
-    assert objective.space.sigma_data == objective.preconditioner.input_scale.sigma_data == 0.75
+    assert objective.loss_space.sigma_data == objective.input_scale.sigma_data == 0.75
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ sampler           images from a trained model
 keys              seeds -> random keys, one for each purpose
 """
 
-from noise_sched.experiment.build import choices_of as choices_of
+from noise_sched.experiment.build import facts_of as facts_of
 from noise_sched.experiment.build import from_config as from_config
 from noise_sched.experiment.build import parameter_count as parameter_count
-from noise_sched.experiment.compatibility import Choices as Choices
 from noise_sched.experiment.experiment import Experiment as Experiment
 from noise_sched.experiment.loss import NO_CLASS as NO_CLASS
 from noise_sched.experiment.ranges import ConfigError as ConfigError

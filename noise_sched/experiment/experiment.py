@@ -15,11 +15,12 @@ from noise_sched.diffusion import guidance
 from noise_sched.diffusion.denoiser import Denoise
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.process import NoiseLevel
-from noise_sched.diffusion.sampling import initial_noise, sample
-from noise_sched.experiment import compatibility, loss, optimization
-from noise_sched.experiment.compatibility import Choices, ConfigError
+from noise_sched.diffusion.sampling import Sampling
+from noise_sched.experiment import loss, optimization, rules
 from noise_sched.experiment.hyper import Hyper
 from noise_sched.experiment.loss import NO_CLASS
+from noise_sched.experiment.ranges import ConfigError
+from noise_sched.experiment.rules import Facts
 from noise_sched.training import power_ema
 
 
@@ -31,17 +32,17 @@ class Experiment:
       config: what it was built from.
       network: the flax module.
       hyper: the numbers of its training, the objective's among them.
-      levels: the sampling path, fields of shape [sample.steps + 1], noisiest first.
+      sampling: how images are drawn.
+      levels: its path, fields of shape [sample.steps + 1], noisiest first.
       targets: where each step leads, fields of shape [sample.steps]; None is along the path.
-      choices: what the rules have judged.
     """
 
     config: ConfigDict
     network: nn.Module
     hyper: Hyper
+    sampling: Sampling
     levels: NoiseLevel
     targets: NoiseLevel | None
-    choices: Choices
 
     @property
     def objective(self) -> Objective:
@@ -80,7 +81,7 @@ class Experiment:
         """The training loss of a batch {"image": [b, h, w, c] in [-1, 1], "label": [b]}."""
         return loss.loss(self.hyper, params, key, batch, network=self.network)
 
-    def branch(self, params: Any, label: Int[Array, "batch"]) -> Denoise:
+    def denoiser(self, params: Any, label: Int[Array, "batch"]) -> Denoise:
         """The denoiser of one set of parameters, for given labels; neither guided nor thresholded."""
 
         def network(x, noise_cond, memory):
@@ -91,7 +92,7 @@ class Experiment:
     def sampler(self, guide: "Experiment | None" = None) -> Callable[..., Array]:
         """The compiled function that draws images.
 
-        Each network keeps its own memory from step to step; the two branches of `cfg` are one network
+        Each network keeps its own memory from step to step; the two denoisers of `cfg` are one network
         and share the conditional one's.
 
         Args:
@@ -103,25 +104,32 @@ class Experiment:
         Raises:
           ConfigError: if `autoguide` has no guide, or one that cannot guide this model.
         """
-        chosen = self.choices.sampling
         self.check_guide(guide)
 
         @jax.jit
         def run(params, keys, label, guide_params=None):
             if guide is not None:
-                other = guide.branch(guide_params, label)
+                other = guide.denoiser(guide_params, label)
             else:
-                other = self.branch(params, jnp.full_like(label, NO_CLASS))
-            denoise = chosen.threshold(chosen.guidance(self.branch(params, label), other))
-            start = jax.tree.map(lambda field: field[0], self.levels)
-            x_T = initial_noise(keys, start, self.image_shape)
+                other = self.denoiser(params, jnp.full_like(label, NO_CLASS))
             first = [each.network.initial_memory(label.shape[0]) for each in (self, guide or self)]
-            memory = chosen.guidance.memory(*first)
-            return sample(
-                keys, denoise, chosen.solver, self.levels, x_T, memory=memory, targets=self.targets
+            return self.sampling.draw(
+                keys,
+                self.denoiser(params, label),
+                other,
+                self.levels,
+                self.image_shape,
+                memories=(first[0], first[1]),
+                targets=self.targets,
             )
 
         return run
+
+    @property
+    def facts(self) -> Facts:
+        """What the rules judge."""
+        pixels = self.config.data.image_size**2
+        return Facts(self.objective, self.sampling, pixels, self.config, self.network)
 
     def check_guide(self, guide: "Experiment | None") -> None:
         """Refuses guidance with a second network without one, or with one that does not fit.
@@ -130,7 +138,7 @@ class Experiment:
           ConfigError: naming both configs' values.
         """
         if guide is not None:
-            compatibility.check_guide(self.choices, guide.choices)
+            rules.check_guide(self.facts, guide.facts)
         elif self.needs_guide:
             raise ConfigError(
                 f"config.sample.guidance={self.config.sample.guidance!r} steers away from a second network, "
@@ -141,11 +149,9 @@ class Experiment:
     @property
     def needs_guide(self) -> bool:
         """Whether the guidance steers away from a second network."""
-        return self.choices.sampling.guidance.other == "weights"
+        return self.sampling.guidance.other == "weights"
 
     def unguided(self) -> "Experiment":
         """The same experiment without guidance: one network is enough to draw with it."""
-        sampling = dataclasses.replace(self.choices.sampling, guidance=guidance.none())
-        return dataclasses.replace(
-            self, choices=dataclasses.replace(self.choices, sampling=sampling)
-        )
+        sampling = dataclasses.replace(self.sampling, guidance=guidance.none())
+        return dataclasses.replace(self, sampling=sampling)

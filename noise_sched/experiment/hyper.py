@@ -67,7 +67,7 @@ class Hyper:
         if is_plain(self.ema_new_weight) and not 0 < self.ema_new_weight <= 1:
             raise ValueError(f"ema_new_weight={self.ema_new_weight}: expected 1 - d, d in [0, 1).")
         given = [] if self.sigma_data is None else [self.sigma_data]
-        found = [*given, *_sigma_data_of(self.objective)]
+        found = [*given, *self.objective.sigma_data.values()]
         if any(value is not found[0] and not _equal(value, found[0]) for value in found):
             raise ValueError(
                 f"different sigma_data: {', '.join(map(str, found))}. The data has one standard "
@@ -137,11 +137,6 @@ def _parts(hyper: Hyper) -> Any:
 
 def _is_sigma_data(path: tuple[Any, ...]) -> bool:
     return path[-1:] == (GetAttrKey("sigma_data"),)
-
-
-def _sigma_data_of(objective: Objective) -> list[Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(objective)
-    return [leaf for path, leaf in leaves if _is_sigma_data(path)]
 
 
 def _with_sigma_data(objective: Objective, value: Leaf) -> Objective:
