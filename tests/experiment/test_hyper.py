@@ -188,7 +188,7 @@ def test_what_is_0_in_all_cells_is_left_out():
     ],
 )
 def test_cells_that_are_not_one_program(changes, message):
-    with pytest.raises(ValueError, match=f"{message}.*in numbers only"):
+    with pytest.raises(ValueError, match=f"{message}: .*in numbers only.*cells \\[1\\]"):
         stack([built().hyper, built(changes).hyper, built().hyper])
 
 
