@@ -165,7 +165,7 @@ def _draw_grid(
 
 
 def main() -> None:
-    """The command: flags in, mistakes told in one message."""
+    """The command: flags in, mistakes reported in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
         config = command_line.config()

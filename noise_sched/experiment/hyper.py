@@ -18,6 +18,7 @@ from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.numbers import Leaf, is_off, is_plain
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.experiment import ranges
+from noise_sched.messages import shown
 
 _CONFIG_KEYS = {
     "learning_rate": "optimizer.learning_rate",
@@ -66,16 +67,17 @@ class Hyper:
                 raise ValueError(f"{name}={value}: expected {ranges.allowed(key)}.")
         if is_plain(self.ema_new_weight) and not 0 < self.ema_new_weight <= 1:
             raise ValueError(f"ema_new_weight={self.ema_new_weight}: expected 1 - d, d in [0, 1).")
-        given = [] if self.sigma_data is None else [self.sigma_data]
-        found = [*given, *self.objective.sigma_data.values()]
-        if any(value is not found[0] and not _equal(value, found[0]) for value in found):
+        found = list(self.objective.sigma_data.values())
+        if not found:
+            return
+        all_found = found if self.sigma_data is None else [self.sigma_data, *found]
+        if len({each if is_plain(each) else id(each) for each in all_found}) > 1:
             raise ValueError(
-                f"different sigma_data: {', '.join(map(str, found))}. The data has one standard "
+                f"different sigma_data: {', '.join(map(str, all_found))}. The data has one standard "
                 "deviation: write the same number everywhere, measured in [-1, 1]."
             )
-        if len(found) > len(given):
-            object.__setattr__(self, "sigma_data", found[0])
-            object.__setattr__(self, "objective", _with_sigma_data(self.objective, None))
+        object.__setattr__(self, "sigma_data", found[0])
+        object.__setattr__(self, "objective", _with_sigma_data(self.objective, None))
 
     @classmethod
     def of(cls, config: ConfigDict, objective: Objective) -> "Hyper":
@@ -108,13 +110,14 @@ def stack(hypers: Sequence[Hyper]) -> Hyper:
       ValueError: where the cells differ in what is not a number; all must be one program.
     """
     parts = [dict(_parts(each)) for each in hypers]
-    for name, first in parts[0].items():
-        others = [i for i, part in enumerate(parts) if part[name][0] != first[0]]
+    for name, (kind, first) in parts[0].items():
+        others = [i for i, part in enumerate(parts) if part[name][0] != kind]
         if others:
+            other = parts[others[0]][name][1]
             raise ValueError(
-                f"{name} is {first[1]!r} in cell 0 and {parts[others[0]][name][1]!r} in "
-                f"{'cell' if len(others) == 1 else 'cells'} {', '.join(map(str, others))}: the cells of "
-                "one grid differ in numbers only. Make a grid of each kind."
+                f"{name} is {shown(first)} in cell 0 and {shown(other)} in cell {others[0]}: the cells of a "
+                "grid may differ in numbers only. Train those of another kind as another grid; other than "
+                f"cell 0 are the cells {shown(others)}."
             )
 
     def stacked(path: Any, *values: Any) -> Any:
@@ -126,7 +129,7 @@ def stack(hypers: Sequence[Hyper]) -> Hyper:
 
 
 def _parts(hyper: Hyper) -> Any:
-    """(name, (what has to be equal in all cells, the part)) of each field, the objective's one by one."""
+    """(name, (kind, value)) of each field, the objective's one by one; all cells are of one kind."""
     for node, prefix in ((hyper, ""), (hyper.objective, "objective.")):
         for field in dataclasses.fields(node):
             value = getattr(node, field.name)
@@ -145,7 +148,3 @@ def _with_sigma_data(objective: Objective, value: Leaf) -> Objective:
         objective,
         is_leaf=lambda leaf: leaf is None,
     )
-
-
-def _equal(one: Any, other: Any) -> bool:
-    return is_plain(one, other) and one == other

@@ -38,7 +38,7 @@ def check(config: ConfigDict, hyper: Hyper) -> None:
         )
     try:
         make_optimizer(config, hyper)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"config.optimizer: {error}") from None
 
 
@@ -87,8 +87,6 @@ def new_weight(config: ConfigDict) -> Callable[[Hyper, jax.Array], jax.Array] | 
 
 def _warmup_steps(steps: int, images: int | float, batch_size: int) -> int | float:
     """The length of the warm-up, which is given in steps or in images."""
-    if images < 0:
-        raise ValueError(f"warmup_images must be at least 0, got {images}")
     if steps and images:
         raise ValueError(
             f"warmup_images={images} and warmup_steps={steps} are two lengths of one warm-up: set "

@@ -40,7 +40,7 @@ _DECAYS = ("none", "linear", "cosine", "cosine@r", "inverse_sqrt@N")
 
 
 def warmup_and_decay(
-    base: jax.typing.ArrayLike,
+    base: int | float | jax.Array,
     *,
     total_steps: int,
     decay: str = "none",

@@ -10,7 +10,7 @@ Biases and normalization scales are left out of both the weight decay δ and the
 learned positional embeddings and latents are not. `optax.lamb` differs in two ways: its ε is 1e-6,
 and its mask covers the weight decay only.
 
-Which parameters those are is told by name: parameters are named by their path, "block_0/mlp/bias". Rates and
+Those parameters are chosen by name: a parameter is named by its path, "block_0/mlp/bias". Rates and
 weight decays may be traced scalars; the state's structure does not depend on any number.
 """
 
@@ -54,7 +54,7 @@ def lamb(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-    weight_decay: jax.typing.ArrayLike = 0.01,
+    weight_decay: float | jax.Array = 0.01,
     exclude: str = BIAS_OR_SCALE,
 ) -> optax.GradientTransformation:
     """LAMB as published with RIN, equations (1) and (2) of this module. No gradient clipping.
@@ -87,7 +87,7 @@ def adamw(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-    weight_decay: jax.typing.ArrayLike = 0.01,
+    weight_decay: float | jax.Array = 0.01,
     include: str = KERNEL,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:

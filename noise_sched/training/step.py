@@ -144,13 +144,16 @@ def compile_step(
     Returns:
       `step(state, batch) -> (state, metrics)`. The state passed in is donated: its arrays are deleted.
     """
-    run = functools.partial(step, hyper=hyper)
+
+    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        return step(state, batch, hyper)
+
     if mesh is None:
-        return jax.jit(run, donate_argnums=0)
+        return jax.jit(train_step, donate_argnums=0)
     copied = partitioning.replicated(mesh)
     layout = copied if state_shardings is None else state_shardings
     return jax.jit(
-        run,
+        train_step,
         donate_argnums=0,
         in_shardings=(layout, partitioning.batch_sharding(mesh)),
         out_shardings=(layout, copied),
