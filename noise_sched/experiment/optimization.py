@@ -19,22 +19,12 @@ def check(config: ConfigDict, hyper: Hyper) -> None:
     """Builds what the step will build.
 
     Raises:
-      ConfigError: for any value of config.optimizer or config.ema that cannot be built.
+      ConfigError: for any value of config.optimizer that cannot be built.
     """
-    name, clip_norm, average = config.optimizer.name, config.optimizer.clip_norm, config.ema
+    name = config.optimizer.name
     if name not in _MADE:
         raise ConfigError(
             f"config.optimizer.name: unknown optimizer {name!r}. {did_you_mean(name, _MADE)}"
-        )
-    if clip_norm and name == "lamb":
-        raise ConfigError(
-            f"config.optimizer.clip_norm={clip_norm}: LAMB is used without clipping, as published. "
-            "Set it to 0, or use --config.optimizer.name=adamw."
-        )
-    if average.halflife_images and average.warmup:
-        raise ConfigError(
-            f"config.ema.halflife_images={average.halflife_images} and config.ema.warmup=True do not "
-            "fit: a half-life warms up by config.ema.rampup_ratio. Set warmup to False."
         )
     try:
         make_optimizer(config, hyper)
@@ -49,9 +39,8 @@ def schedule(config: ConfigDict, hyper: Hyper) -> learning_rate.Schedule:
         hyper.learning_rate,
         total_steps=config.train.steps,
         decay=options.decay,
-        warmup_steps=_warmup_steps(
-            options.warmup_steps, options.warmup_images, config.train.batch_size
-        ),
+        # A warm-up is given in steps or in images; it need not end on a step.
+        warmup_steps=options.warmup_steps or options.warmup_images / config.train.batch_size,
         end_factor=options.end_factor,
     )
 
@@ -83,13 +72,3 @@ def new_weight(config: ConfigDict) -> Callable[[Hyper, jax.Array], jax.Array] | 
         batch_size=config.train.batch_size,
         rampup_ratio=average.rampup_ratio,
     )
-
-
-def _warmup_steps(steps: int, images: int | float, batch_size: int) -> int | float:
-    """The length of the warm-up, which is given in steps or in images."""
-    if steps and images:
-        raise ValueError(
-            f"warmup_images={images} and warmup_steps={steps} are two lengths of one warm-up: set "
-            "warmup_steps=0 to count it in images, or warmup_images=0"
-        )
-    return images / batch_size if images else steps

@@ -14,6 +14,10 @@ from noise_sched.diffusion import specs
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import Sampling, initial_noise, sample
 from noise_sched.experiment.rules import RULES, Facts, find, spec
+from noise_sched.experiment.rules.choices import CHOICES
+from noise_sched.experiment.rules.noisy_end import NOISY_END
+from noise_sched.experiment.rules.steps import STEPS
+from noise_sched.experiment.rules.trained_ends import TRAINED_ENDS
 
 # As printed in arXiv 2305.08891; the cosine row is the float32 result.
 TABLE_1 = {
@@ -224,9 +228,9 @@ def test_a_flaw_is_found_where_it_is_and_only_there(name, severity, sound, chang
     assert flaw.severity == severity and mend in flaw.fix and flaw.what and flaw.source
 
 
-def test_every_rule_has_a_pair():
+def test_every_rule_of_the_mathematics_has_a_pair():
     assert {(name, severity) for name, severity, *_ in FLAWS} == {
-        (each.name, each.severity) for each in RULES
+        (each.name, each.severity) for each in (*NOISY_END, *TRAINED_ENDS, *STEPS, *CHOICES)
     }
 
 

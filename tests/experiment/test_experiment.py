@@ -133,7 +133,7 @@ def changed(changes: dict):
         ({"optimizer.name": "lamb"}, "LAMB is used without clipping"),
         (
             {"optimizer.warmup_images": 1000},
-            "warmup_images=1000 and warmup_steps=1.*warmup_steps=0",
+            "warmup_images=1000 and config.optimizer.warmup_steps=1.*warmup_steps=0",
         ),
         (
             {"optimizer.warmup_steps": 0, "optimizer.warmup_images": -1},
@@ -266,7 +266,7 @@ def test_images_are_augmented_before_the_noise_and_the_network_is_told(
 def test_sampling_says_nothing_of_augmentation(augmented, given):
     exp = experiment.from_config(augmented)
     level = exp.levels.map(lambda field: field[1:2])
-    denoise = exp.branch({}, jnp.zeros(1, jnp.int32))
+    denoise = exp.denoiser({}, jnp.zeros(1, jnp.int32))
     denoise(jnp.zeros((1, *exp.image_shape)), level, exp.network.initial_memory(1))
     assert [set(call) for call in given] == [{"label"}]
 
@@ -386,7 +386,7 @@ def test_a_guide_may_be_another_network_with_another_memory_and_parametrization(
 
     @jax.jit
     def by_hand(params):
-        networks = [e.branch(p, label) for e, p in zip((own, guide), params, strict=True)]
+        networks = [e.denoiser(p, label) for e, p in zip((own, guide), params, strict=True)]
         memories = [e.network.initial_memory(1) for e in (own, guide)]
         x = initial_noise(keys, jax.tree.map(lambda f: f[0], own.levels), own.image_shape)
         for i in range(2):

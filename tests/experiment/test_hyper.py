@@ -198,7 +198,7 @@ def test_there_is_one_sigma_data():
         type(exp.objective.preconditioner.input_scale)(None)
     )
     other = dataclasses.replace(exp.hyper, sigma_data=0.4).complete_objective
-    places = (other.preconditioner.parametrization, other.preconditioner.input_scale, other.space)
+    places = (other.parametrization, other.input_scale, other.loss_space)
     assert [each.sigma_data for each in places] == [0.4] * 3
     with pytest.raises(ValueError, match="different sigma_data: 0.75, 0.4"):
         dataclasses.replace(exp.hyper, objective=other)

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 
-from configs import digits
+from configs import digits, digits_unet
 from noise_sched import experiment
 from noise_sched.auditing import report, text
 from noise_sched.auditing.report import Curve, Density
@@ -11,7 +11,7 @@ from noise_sched.experiment import ConfigError
 from noise_sched.experiment.rules import RULES, find
 
 # Of each key, choices that meet the rules: zero SNR, a table, another space, repeated levels.
-CHOICES = {
+MATHEMATICS = {
     "schedule": ["discrete(zero_terminal(scaled_linear()))"],
     "process": ["ve()"],
     "parametrization": ["eps()", "edm(0.5)"],
@@ -22,25 +22,32 @@ CHOICES = {
     "sample.grid": ["trailing(500)", "asymmetric(uniform(), td=1.0)"],
     "sample.solver": ["dpmpp()"],
     "sample.guidance": ["cfg(2, 0.7)", "autoguide(2)"],
+}
+# What only a config knows has nothing to do with those but the guidance.
+CONFIG = {
+    "sample.guidance": ["cfg(2)", "autoguide(2)"],
     "network.num_classes": [0],
     "label_dropout": [0.0],
     "data.flip": [True],
     "augment.probability": [0.1],
     "loss.uncertainty": [True],
+    "optimizer.name": ["lamb"],
+    "optimizer.warmup_images": [500],
     "optimizer.normalize_weights": [True],
     "ema.stds": [(0.5,), (0.05,)],
     "ema.halflife_images": [500],
     "ema.snapshot_every": [5],
     "sample.ema_std": [0.1],
     "sample.classes": [(99,)],
-}  # fmt: skip
+}
 
 
 def pairs():
     """Every choice of a key together with every choice of another."""
-    for (one, some), (other, more) in itertools.combinations(CHOICES.items(), 2):
-        for first, second in itertools.product(some, more):
-            yield {one: first, other: second}
+    for keys in (MATHEMATICS, CONFIG):
+        for (one, some), (other, more) in itertools.combinations(keys.items(), 2):
+            for first, second in itertools.product(some, more):
+                yield {one: first, other: second}
     # A level that is clean data, of which a predicted image does not tell the noise.
     yield {"schedule": "discrete(from_betas((0.0, 0.1)))", "parametrization": "x0()"}
 
@@ -57,9 +64,10 @@ def test_the_audit_and_the_refusal_agree_on_every_pair_of_choices(monkeypatch):
     # What is for the picture alone is most of what an audit costs.
     monkeypatch.setattr(report, "_density", lambda _: Density((), (), 0.0, 0.0))
     monkeypatch.setattr(report, "_curve", lambda _: Curve((), (), ()))
-    base, met = digits.get_config("tiny"), set()
-    for changes in pairs():
-        config = base.copy_and_resolve_references()
+    met = set()
+    without_memory = digits_unet, {"loss.self_conditioning": 0.5}
+    for source, changes in [without_memory, *((digits, each) for each in pairs())]:
+        config = source.get_config("tiny")
         config.update_from_flattened_dict(changes)
         found = report.audit(experiment.facts_of(config)).findings
         errors = [f"{f.what} {f.fix}" for f in found if f.severity == "error"]

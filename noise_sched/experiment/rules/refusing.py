@@ -10,10 +10,19 @@ from noise_sched.experiment.rules.choices import CHOICES
 from noise_sched.experiment.rules.facts import Facts
 from noise_sched.experiment.rules.network import NETWORK
 from noise_sched.experiment.rules.noisy_end import NOISY_END
+from noise_sched.experiment.rules.optimization import OPTIMIZATION
 from noise_sched.experiment.rules.steps import STEPS
 from noise_sched.experiment.rules.trained_ends import TRAINED_ENDS
 
-RULES: tuple[Rule, ...] = (*NOISY_END, *TRAINED_ENDS, *STEPS, *CHOICES, *NETWORK, *AVERAGES)
+RULES: tuple[Rule, ...] = (
+    *NOISY_END,
+    *TRAINED_ENDS,
+    *STEPS,
+    *CHOICES,
+    *NETWORK,
+    *OPTIMIZATION,
+    *AVERAGES,
+)
 _ERRORS = errors(RULES)
 
 
