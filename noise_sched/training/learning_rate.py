@@ -77,8 +77,8 @@ def warmup_and_decay(
     decay_steps = total_steps - warmup_steps
     if fraction is not None and decay_steps < 1:
         raise ValueError(
-            f"warmup_steps={warmup_steps} leaves no step of total_steps={total_steps} for the decay "
-            f"{decay!r}: shorten it or train for longer"
+            f"the warm-up steps (warmup_steps={warmup_steps}) leave no step of total_steps={total_steps} "
+            f"for the decay {decay!r}: shorten the warm-up or train for longer"
         )
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:

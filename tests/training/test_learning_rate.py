@@ -87,7 +87,7 @@ def test_no_warmup_starts_at_the_base():
         (dict(decay="cosine@1.5"), "at most 1"),
         (dict(decay="cosine@x"), "must be a number"),
         (dict(end_factor=2.0), "end_factor must be between 0 and 1"),
-        (dict(decay="linear", warmup_steps=10), "leaves no step"),
+        (dict(decay="linear", warmup_steps=10), "leave no step"),
         (dict(total_steps=0), "total_steps must be at least 1"),
     ],
 )

@@ -73,17 +73,18 @@ def abstract_state(shardings=None, **options):
     return partitioning.with_shardings(abstract, shardings)
 
 
-def train_step(*, loss_fn=loss_fn, optimizer=optimizer, new_weight=0.1, mesh=None, **options):
-    """The compiled step; `optimizer()` and `state_shardings` and the options of `make_step`."""
-    placement = dict(mesh=mesh, state_shardings=options.pop("state_shardings", None))
-    step = make_step(
-        loss_fn,
-        lambda hyper: optimizer(),
-        lambda hyper, step: jnp.float32(new_weight),
-        mesh=mesh,
-        **options,
-    )
-    return compile_step(step, None, **placement)
+def train_step(
+    *,
+    loss_fn=loss_fn,
+    optimizer=optimizer,
+    new_weight=lambda hyper, step: jnp.float32(0.1),
+    mesh=None,
+    state_shardings=None,
+    **options,
+):
+    """The compiled step; `new_weight=None` is for averages of power-function shape."""
+    step = make_step(loss_fn, lambda hyper: optimizer(), new_weight, mesh=mesh, **options)
+    return compile_step(step, None, mesh=mesh, state_shardings=state_shardings)
 
 
 def plain(state):
