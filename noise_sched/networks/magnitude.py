@@ -24,6 +24,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from noise_sched.networks.layers import convolve
+
 # Published. It is added to a root mean square which is about 1 in all uses: it keeps a vector of
 # zeros at zero and takes 1e-4 of the length of any other. Without it published weights are off by that.
 EPS = 1e-4
@@ -87,11 +89,14 @@ class MPConv(nn.Module):
 
     Attributes:
       features: channels out.
-      window: (height, width) of the kernel; () for a matrix.
+      window: (height, width) of the kernel, both odd; () for a matrix.
+      pad_channels: as of `layers.convolve`. Filters are normalised before they are filled up, so that
+        the result is the same.
     """
 
     features: int
     window: tuple[int, ...] = ()
+    pad_channels: int = 1
 
     @nn.compact
     def __call__(
@@ -104,6 +109,4 @@ class MPConv(nn.Module):
         weight = (normalize_kernel(kernel) * (gain / math.sqrt(fan_in))).astype(x.dtype)
         if not self.window:
             return x @ weight
-        return jax.lax.conv_general_dilated(
-            x, weight, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        return convolve(x, weight, [side // 2 for side in self.window], self.pad_channels)

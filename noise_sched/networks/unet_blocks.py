@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
+from noise_sched.networks.layers import convolve
 from noise_sched.networks.resampling import Images, border, downsample, resample
 
 
@@ -105,8 +106,7 @@ class Conv(nn.Module, kw_only=True):
       initial: initial values.
       parts: the features are stored interleaved, `parts` by `parts`, and come out part by part:
         (q0, k0, v0, q1, ...) as (q0, q1, ..., k0, ...). It is the kernel that is put in order.
-      pad_channels: work with channels, in and out, filled up with zeros to a multiple of this number:
-        accelerators like multiples of 8. Parameters and result are the same.
+      pad_channels: as of `layers.convolve`; parameters and result are the same.
       dtype: type of the product.
     """
 
@@ -133,18 +133,9 @@ class Conv(nn.Module, kw_only=True):
             )
         if self.size == 1:
             return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0]) + bias[None, None, None]
-        more_in, more_out = (-n % self.pad_channels for n in shape[2:])
-        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, more_in)))
-        kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, more_in), (0, more_out)))
         padding = self.size // 2 if self.padding is None else self.padding
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(1, 1),
-            padding=[(padding, padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return y[..., : self.features] + bias[None, None, None]
+        y = convolve(x, kernel, (padding, padding), self.pad_channels)
+        return y + bias[None, None, None]
 
 
 def attend(qkv: Float[Array, "batch height width features"], heads: int) -> Images:
