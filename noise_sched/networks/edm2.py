@@ -73,7 +73,7 @@ class Block(nn.Module, kw_only=True):
         Args:
           x: the image so far.
           embedding: of noise level and class, float32.
-          skip: what the encoder kept for this block; joined to x by `mp_cat`.
+          skip: the output of the encoder kept for this block; joined to x by `mp_cat`.
           dropout_key: None for no dropout. Otherwise the draws are those of the module's own stream,
             "dropout", which a run that goes on from a checkpoint repeats.
         """
@@ -184,7 +184,7 @@ class EDM2(UNet, kw_only=True):
     def _fourier(self, noise_cond, frequencies: str, phases: str):
         """The features of one pair of fields, which are constants and not parameters."""
         count = self.widths[0] if frequencies == "frequencies" else _LOG_VARIANCE_FEATURES
-        # Any seed would do, but it is part of what a trained network is: never change it.
+        # Any seed would do, but a trained network depends on its numbers: never change it.
         rng = np.random.default_rng(_FOURIER.index(frequencies))
         drawn = 2 * np.pi * rng.standard_normal(count), 2 * np.pi * rng.random(count)
         given = getattr(self, frequencies), getattr(self, phases)

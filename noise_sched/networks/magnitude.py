@@ -1,4 +1,4 @@
-r"""Layers that keep the magnitude of what passes through them.
+r"""Layers that keep the magnitude of their inputs.
 
 Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models", arXiv
 2312.02696 (EDM2). The magnitude of a vector is its root mean square; "unit" below means 1. If the

@@ -71,7 +71,7 @@ class RIN(ImageNetwork, kw_only=True):
       cond_tape_writable: tokens appended to the tape are written like the others; otherwise they
         are only read.
       tape_pos_encoding: "learned", "sin_cos" (fixed) or "sin_cos_plus_learned".
-      xattn_enc_ln: normalise what read and write look at. The published networks do not.
+      xattn_enc_ln: normalise the keys and values of read and write. The published networks do not.
       dtype: type of the matrix products inside attention and MLPs. Parameters, embeddings, the
         tokens between layers, layer-norm statistics and softmax are float32.
       remat: recompute each layer in the backward pass instead of storing its insides.

@@ -12,7 +12,7 @@ with either. The embedding of noise level c, class k of C and augmentation a:
 
     (1)  e = silu(W_1 silu(W_0 (code(c) + L sqrt(C) onehot(k) + A a)))
 
-where A has no bias: a = 0 says nothing, which is what sampling does. Blocks add it (equation (2) of
+where A has no bias: sampling takes a = 0, which adds nothing. Blocks add it (equation (2) of
 `unet_blocks`), sums are divided by sqrt(2), attention has one head. Down the residual encoder,
 
     (2)  x <- (x + down(conv3x3(image))) / sqrt(2),      image <- x

@@ -1,4 +1,4 @@
-r"""The part that all U-Nets share: how their blocks are run, and what they refuse.
+r"""The part that all U-Nets share: how their blocks are run, and the checks of their fields.
 
 A U-Net sees an image at several resolutions, in the order of a plan (`unet_plan`). One embedding of noise
 level, class and augmentation goes into every block. The networks differ in how they compute it, in their
@@ -258,7 +258,7 @@ class UNet(ImageNetwork, kw_only=True):
 
 
 class GroupNormUNet(UNet, kw_only=True):
-    """A U-Net of the blocks of `unet_blocks`; a subclass gives `STYLE`, `embed` and what else differs.
+    """A U-Net of the blocks of `unet_blocks`; a subclass gives `STYLE`, `embed` and the methods that differ.
 
     Attributes: those of `UNet`.
     """

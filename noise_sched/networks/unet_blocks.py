@@ -14,7 +14,7 @@ linear. Sources: Song et al. 2021, arXiv 2011.13456 (BigGAN's block and s = sqrt
 Nichol 2021, arXiv 2105.05233 (scale and shift, 64 channels per head); Karras et al. 2022, arXiv
 2206.00364, appendix F, whose exact form of both this is.
 
-Numbers: parameters are float32. Convolutions, and what passes from block to block, are `dtype`; the
+Numbers: parameters are float32. Convolutions, and the images between blocks, are `dtype`; the
 embedding, the statistics of norms, the softmax are float32.
 """
 
@@ -169,7 +169,7 @@ class Block(nn.Module, kw_only=True):
       heads: of the attention; 0 for none.
       resample: "down", "up" or "".
       taps: the filter of the resampling.
-      style: what all blocks share.
+      style: of all blocks of the network.
       dropout: rate, equation (3).
       dtype: type of the convolutions and of the result.
     """
@@ -195,7 +195,7 @@ class Block(nn.Module, kw_only=True):
         Args:
           x: the image so far.
           emb: embedding of noise level, class and augmentation, float32.
-          skip: what the encoder kept for this block; appended to x.
+          skip: the output of the encoder kept for this block; appended to x.
           dropout_key: key of this block's dropout; None for no dropout.
         """
         style, eps = self.style, self.style.epsilon

@@ -173,18 +173,7 @@ def test_remat_changes_nothing_but_what_is_stored():
 
 
 def test_dropout_acts_in_training_only():
-    network = smallest()
-    params, inputs = random_params(network), inputs_for(network)
-    run = jax.jit(
-        lambda train, key: network.apply({"params": params}, *inputs, train, rngs={"dropout": key})[
-            0
-        ],
-        static_argnums=0,
-    )
-    one, two = jax.random.key(1), jax.random.key(2)
-    np.testing.assert_array_equal(run(False, one), run(False, two))
-    np.testing.assert_array_equal(run(True, one), run(True, one))
-    assert not np.allclose(run(True, one), run(True, two))
+    tiny_networks.assert_dropout_acts_in_training_only(smallest())
 
 
 def test_bfloat16_computes_close_to_float32():

@@ -81,6 +81,20 @@ def assert_float32_whatever_the_default_is(made, **changes):
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
 
 
+def assert_dropout_acts_in_training_only(network):
+    """By its key in training, and not at all otherwise."""
+    params, inputs = random_params(network), inputs_for(network)
+    run = jax.jit(
+        lambda train, seed: network.apply(
+            {"params": params}, *inputs, train, rngs={"dropout": jax.random.key(seed)}
+        )[0],
+        static_argnums=0,
+    )
+    np.testing.assert_array_equal(run(False, 1), run(False, 2))
+    np.testing.assert_array_equal(run(True, 1), run(True, 1))
+    assert not np.allclose(run(True, 1), run(True, 2))
+
+
 def assert_close(got, expected, rtol=1e-4, atol=1e-5):
     """Trees whose leaves are equal but for rounding."""
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), got, expected)
