@@ -9,24 +9,10 @@ import numpy as np
 from noise_sched.networks import ADM, EDM2, RIN, UNetSmall
 
 _SHAPE = dict(image_size=(8, 4), channels=1, num_classes=3)
-_U_NET = dict(
-    augment_dim=2,
-    model_channels=8,
-    channel_mult=(1, 2),
-    num_blocks=1,
-    attention_resolutions=(4,),
-)
-_RIN = dict(
-    patch_size=2,
-    num_layers=(1, 0),
-    latent_slots=5,
-    latent_dim=16,
-    latent_mlp_ratio=2,
-    latent_heads=2,
-    tape_dim=8,
-    tape_mlp_ratio=2,
-    rw_heads=2,
-)
+_U_NET = dict(augment_dim=2, model_channels=8, channel_mult=(1, 2), num_blocks=1)
+_U_NET |= dict(attention_resolutions=(4,))
+_RIN = dict(patch_size=2, num_layers=(1, 0), latent_slots=5, latent_dim=16, latent_mlp_ratio=2)
+_RIN |= dict(latent_heads=2, tape_dim=8, tape_mlp_ratio=2, rw_heads=2)
 
 
 def tiny(made=UNetSmall, **changes):
