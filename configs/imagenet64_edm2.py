@@ -34,6 +34,8 @@ def get_config(variant=None):
             dropout=0.0,
             dtype="bfloat16",
             remat=False,
+            scan=False,
+            pad_channels=1,
         )
     )
     config.optimizer.update(learning_rate=0.01, decay="inverse_sqrt@35000", b2=0.99)

@@ -354,7 +354,7 @@ FILES = {
     "c.network.num_layers = 4": "TypeError in .*config.py, line",
     "c.network.scan = None": "config.network.scan=None: expected True or False",
     "c.network.tape_pos_encoding = 3": "config.network.tape_pos_encoding=3: expected a string",
-    "c.network.tape_pos_encoding = 'learnt'": "tape_pos_encoding.*did you mean 'learned'",
+    "c.network.tape_pos_encoding = 'learnt'": "tape_pos_encoding.*Did you mean 'learned'",
     "c.network.name = None": "config.network.name",
     "c.network.dtype = 16": "config.network.dtype|TypeError in",
     "c.learning_rate = 1e-4": "unknown key config.learning_rate",

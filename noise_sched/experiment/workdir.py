@@ -46,6 +46,8 @@ _LATER: dict[str, Any] = {
     "train.time": "uniform()",
     "train.skip_nonfinite": 3,  # decides when a run stops, not what it becomes
 }
+# A network's fields are its class's own: those of `_LATER` are RIN's.
+_LATER_OF_EDM2: dict[str, Any] = {"network.scan": False, "network.pad_channels": 1}
 
 
 def checkpoints(workdir: Folder) -> Folder:
@@ -219,7 +221,7 @@ def _is_ours(path: Folder) -> bool:
 
 
 def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    flat = [flatten(config.to_dict()) for config in (old, new)]
+    flat = [flatten(_with_later(config.to_dict())) for config in (old, new)]
     keys = sorted(set(flat[0]) | set(flat[1]))
     return [
         f"{key}: {flat[0].get(key, 'absent')!r} there, {flat[1].get(key, 'absent')!r} given"
@@ -230,11 +232,11 @@ def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 def _with_later(config: dict) -> dict:
     """A config with the keys that did not exist when it was written."""
-    for key, value in _LATER.items():
+    network = config.get("network", {}).get("name")
+    later = {k: v for k, v in _LATER.items() if network == "RIN" or not k.startswith("network.")}
+    for key, value in (later | (_LATER_OF_EDM2 if network == "EDM2" else {})).items():
         room, name = key.split(".")
-        # A network's fields are its class's own; those of `_LATER` are RIN's.
-        if room != "network" or config.get(room, {}).get("name") == "RIN":
-            config.setdefault(room, {}).setdefault(name, value)
+        config.setdefault(room, {}).setdefault(name, value)
     return config
 
 

@@ -3,7 +3,7 @@
     out, memory = network.apply({"params": params}, x, noise_cond, label, memory)
 
 All take the same call, `train` and `augment_label` included, so that any goes with any recipe. RIN keeps
-a memory from call to call; that of the U-Nets (DDPMpp, NCSNpp, ADM, UNetSmall) is (). `published` reads
+a memory from call to call; that of the U-Nets (ADM, DDPMpp, EDM2, NCSNpp, UNetSmall) is (). `published` reads
 the parameters of networks trained elsewhere.
 """
 

@@ -10,7 +10,6 @@ with neither bias nor scale in L and A: the class joins after the two layers, no
 Sums are not rescaled, last layers start at exactly zero.
 """
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -20,7 +19,7 @@ from jaxtyping import Array, Float
 
 from noise_sched.networks import checks
 from noise_sched.networks.positions import sines_and_cosines
-from noise_sched.networks.unet import NUM_EMB, Stage, UNet
+from noise_sched.networks.unet import NUM_EMB, GroupNormUNet, Rows
 from noise_sched.networks.unet_blocks import Initial, Style, dense
 
 # Uniform in +-1 / sqrt(fan in), kernel and bias.
@@ -29,7 +28,7 @@ _ZERO = Initial(nn.initializers.zeros)
 _UNIT_NORMAL = Initial(nn.initializers.normal(1.0))
 
 
-class ADM(UNet, kw_only=True):
+class ADM(GroupNormUNet, kw_only=True):
     """ADM (arXiv 2105.05233), by default as EDM's for ImageNet at 64 pixels (arXiv 2206.00364).
 
     Attributes: those of `UNet`, and
@@ -53,21 +52,13 @@ class ADM(UNet, kw_only=True):
         project_resampled=False,
     )
 
-    @property
-    def style(self) -> Style:
-        """What all blocks share."""
-        return self.STYLE
-
     def heads(self, features: int) -> int:
         """Heads of the attention over `features` channels."""
         return features // self.channels_per_head
 
     def embed(
-        self,
-        noise_cond: Float[Array, " batch"],
-        one_hot: Float[Array, "batch classes"] | None,
-        augment_label: Float[Array, "batch augment"] | None,
-    ) -> Float[Array, "batch emb"]:
+        self, noise_cond: Float[Array, " batch"], one_hot: Rows | None, augment_label: Rows | None
+    ) -> Rows:
         """Equation (1)."""
         width, wide = self.model_channels, NUM_EMB * self.model_channels
         rates = 10_000.0 ** (-np.arange(0, width, 2) / width)
@@ -83,16 +74,7 @@ class ADM(UNet, kw_only=True):
 
     @nn.nowrap
     def validate(self) -> None:
-        """As `UNet.validate`, and the fields of this network."""
-        checks.check_least(self, dict(channels_per_head=1))
+        """As `GroupNormUNet.validate`, and the heads."""
         super().validate()
-
-    @nn.nowrap
-    def _check_stage(self, stage: Stage) -> None:
-        super()._check_stage(stage)
-        if stage.attends and stage.features % self.channels_per_head:
-            raise ValueError(
-                f"channels_per_head={self.channels_per_head} does not divide the {stage.features} "
-                f"channels of {stage.name}, which attends: use for example "
-                f"{math.gcd(self.channels_per_head, stage.features)}."
-            )
+        checks.check_least(self, dict(channels_per_head=1))
+        self.check_heads(self.channels_per_head)

@@ -1,4 +1,4 @@
-"""The layers that networks share: normalisation, attention, MLP, transformer layer, embeddings.
+"""The layers that networks share: convolution, norms, attention, MLP, transformer layer, embeddings.
 
 Initial values are those of the published networks, which were written in Keras: Glorot-uniform
 kernels and zero biases, with the fans of attention kernels counted as below.
@@ -9,6 +9,7 @@ float32: parameters, embeddings, the tokens between layers, layer norms and soft
 
 import functools
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from noise_sched.networks.positions import sinusoid
+from noise_sched.networks.resampling import Images
 
 glorot_uniform = nn.initializers.glorot_uniform()
 LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6)
@@ -29,6 +31,32 @@ def uniform(limit: float) -> nn.initializers.Initializer:
         return jax.random.uniform(key, shape, dtype, -limit, limit)
 
     return init
+
+
+def convolve(
+    x: Images,
+    kernel: Float[Array, "height width inputs features"],
+    padding: Sequence[int],
+    pad_channels: int = 1,
+) -> Images:
+    """Convolution of stride 1.
+
+    Args:
+      x: images.
+      kernel: of the same type.
+      padding: zeros above and below, left and right of the image.
+      pad_channels: fill up the channels, in and out, with zeros to a multiple of this number, which
+        accelerators prefer to be a multiple of 8. The result is the same.
+    """
+    more_in, more_out = (-n % pad_channels for n in kernel.shape[2:])
+    y = jax.lax.conv_general_dilated(
+        jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, more_in))),
+        jnp.pad(kernel, ((0, 0), (0, 0), (0, more_in), (0, more_out))),
+        window_strides=(1, 1),
+        padding=[(p, p) for p in padding],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y[..., : kernel.shape[-1]]
 
 
 def attention(

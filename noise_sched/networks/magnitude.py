@@ -1,4 +1,4 @@
-r"""Layers that keep the magnitude of what passes through them.
+r"""Layers that keep the magnitude of their inputs.
 
 Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models", arXiv
 2312.02696 (EDM2). The magnitude of a vector is its root mean square; "unit" below means 1. If the
@@ -23,6 +23,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from noise_sched.networks.layers import convolve
 
 # Published. It is added to a root mean square which is about 1 in all uses: it keeps a vector of
 # zeros at zero and takes 1e-4 of the length of any other. Without it published weights are off by that.
@@ -87,11 +89,14 @@ class MPConv(nn.Module):
 
     Attributes:
       features: channels out.
-      window: (height, width) of the kernel; () for a matrix.
+      window: (height, width) of the kernel, both odd; () for a matrix.
+      pad_channels: as of `layers.convolve`. Filters are normalised before they are filled up, so that
+        the result is the same.
     """
 
     features: int
     window: tuple[int, ...] = ()
+    pad_channels: int = 1
 
     @nn.compact
     def __call__(
@@ -104,6 +109,4 @@ class MPConv(nn.Module):
         weight = (normalize_kernel(kernel) * (gain / math.sqrt(fan_in))).astype(x.dtype)
         if not self.window:
             return x @ weight
-        return jax.lax.conv_general_dilated(
-            x, weight, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        return convolve(x, weight, [side // 2 for side in self.window], self.pad_channels)

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from noise_sched.networks import checks
+from noise_sched.networks.image_network import ImageNetwork
 from noise_sched.networks.layers import (
     MLP,
     Dense,
@@ -44,18 +45,14 @@ POSITION_ENCODINGS = ("learned", "sin_cos", "sin_cos_plus_learned")
 _small_normal = nn.initializers.truncated_normal(0.02)
 
 
-class RIN(nn.Module, kw_only=True):
+class RIN(ImageNetwork, kw_only=True):
     """Recurrent Interface Network (arXiv 2212.11972), an image-to-image network with a memory.
 
     `RIN(...).apply({"params": params}, x, noise_cond, label, memory)` returns `(out, memory)`.
-    Parameters are float32. Building one checks the whole configuration and costs nothing else.
+    Parameters are float32.
 
-    Attributes:
-      image_size: height and width of the images, or one number for both.
-      channels: of the images, in and out.
-      num_classes: classes that a label can name; 0 for a network without labels.
-      augment_dim: length of the augmentation label, which is mapped (without bias, from zero) and
-        added to the noise token; 0 for a network that is told no augmentation.
+    Attributes: those of `ImageNetwork` (the augmentation label is mapped, without bias, from zero, and
+      added to the noise token), and
       patch_size: side of the square patches; divides height and width.
       num_layers: one entry per block, the number K of its compute layers. A block with K = 0 only
         reads: it has no write either.
@@ -74,21 +71,14 @@ class RIN(nn.Module, kw_only=True):
       cond_tape_writable: tokens appended to the tape are written like the others; otherwise they
         are only read.
       tape_pos_encoding: "learned", "sin_cos" (fixed) or "sin_cos_plus_learned".
-      xattn_enc_ln: normalise what read and write look at. The published networks do not.
+      xattn_enc_ln: normalise the keys and values of read and write. The published networks do not.
       dtype: type of the matrix products inside attention and MLPs. Parameters, embeddings, the
         tokens between layers, layer-norm statistics and softmax are float32.
       remat: recompute each layer in the backward pass instead of storing its insides.
       scan: compile the compute layers of a block once. Neither parameters nor numbers change, but for
         the draws of dropout.
-
-    Raises:
-      ValueError: sizes that do not fit one another, rates outside [0, 1), unknown names.
     """
 
-    image_size: int | Sequence[int]
-    channels: int = 3
-    num_classes: int
-    augment_dim: int = 0
     patch_size: int
     num_layers: Sequence[int]
     latent_slots: int
@@ -109,13 +99,6 @@ class RIN(nn.Module, kw_only=True):
     remat: bool = False
     scan: bool = False
 
-    def __post_init__(self):
-        # Configs hold lists; a module that is to be hashed (static under jit) must not.
-        self.image_size = checks.height_width(self.image_size)
-        self.num_layers = tuple(self.num_layers)
-        self.validate()
-        super().__post_init__()
-
     @nn.compact
     def __call__(
         self,
@@ -130,20 +113,22 @@ class RIN(nn.Module, kw_only=True):
 
         Args:
           x: images, scaled by the caller.
-          noise_cond: scalar that tells the noise level, scaled by the caller (published: 1000 γ).
+          noise_cond: one scalar per noise level, scaled by the caller (published: 1000 γ).
           label: class of each image, -1 for no class; None if the network has no classes.
           memory: the memory returned by an earlier call, or `initial_memory(batch)`.
           train: drop units and paths; needs a "dropout" key if either rate is positive.
-          augment_label: what was done to each image, [batch, augment_dim]; None for zeros, nothing.
+          augment_label: the augmentation of each image, [batch, augment_dim]; None for zeros, none.
 
         Returns:
           The output, as large as x, and the memory for the next call, both float32. The final tape
           is sown as "tape" in the collection "intermediates".
 
         Raises:
-          ValueError: shapes other than the module was made for, or a label too many or missing.
+          ValueError: shapes other than the module was made for, or a label that is missing or not
+            expected.
         """
-        self._check_inputs(x, label, memory, augment_label)
+        self.check_inputs(x, label, augment_label)
+        self._check_memory(x, memory)
         batch, (height, width), p = len(x), self._grid, self.patch_size
 
         # Tape: a linear map of each patch, normalised, then its position added.
@@ -250,14 +235,10 @@ class RIN(nn.Module, kw_only=True):
 
     @nn.nowrap
     def validate(self) -> None:
-        """Check that the configuration makes sense; called whenever a RIN is built.
-
-        Raises:
-          ValueError: it does not; the message says what to change.
-        """
-        least = dict(channels=1, patch_size=1, latent_slots=1, latent_dim=1, latent_mlp_ratio=1)
-        least |= dict(latent_heads=1, tape_dim=1, rw_heads=1, num_classes=0, tape_mlp_ratio=0)
-        least |= dict(augment_dim=0)
+        """As `ImageNetwork.validate`, and the fields of this network."""
+        super().validate()
+        least = dict(patch_size=1, latent_slots=1, latent_dim=1, latent_mlp_ratio=1)
+        least |= dict(latent_heads=1, tape_dim=1, rw_heads=1, tape_mlp_ratio=0)
         checks.check_least(self, least)
         height, width = checks.height_width(self.image_size)
         if height % self.patch_size or width % self.patch_size:
@@ -318,16 +299,13 @@ class RIN(nn.Module, kw_only=True):
         return code + self.param("tape_position", nn.initializers.zeros, shape, jnp.float32)
 
     @nn.nowrap
-    def _check_inputs(self, x, label, memory, augment_label) -> None:
-        checks.check_images(self, x)
+    def _check_memory(self, x, memory) -> None:
         slots = (x.shape[0], self.latent_slots, self.latent_dim)
         if memory.shape != slots:
             raise ValueError(
                 f"The memory must have shape [batch, latent_slots, latent_dim] = {list(slots)}, "
                 f"but has {list(memory.shape)}: start with initial_memory({x.shape[0]})."
             )
-        checks.check_label(self, label)
-        checks.check_augment_label(self, x, augment_label)
 
 
 def _check_heads(heads_field: str, heads: int, dim_field: str, dim: int) -> None:

@@ -24,7 +24,7 @@ def scan_layers(
       apply: one layer, (its parameters, x, its other inputs) -> x.
       params: the layers' parameters, trees of equal shapes.
       x: the input of the first layer.
-      others: what else each layer is given, trees of equal shapes; None leaves are left out.
+      others: the other inputs of each layer, trees of equal shapes; None leaves are left out.
       remat: recompute each layer in the backward pass.
 
     Returns:

@@ -12,7 +12,7 @@ with either. The embedding of noise level c, class k of C and augmentation a:
 
     (1)  e = silu(W_1 silu(W_0 (code(c) + L sqrt(C) onehot(k) + A a)))
 
-where A has no bias: a = 0 says nothing, which is what sampling does. Blocks add it (equation (2) of
+where A has no bias: sampling takes a = 0, which adds nothing. Blocks add it (equation (2) of
 `unet_blocks`), sums are divided by sqrt(2), attention has one head. Down the residual encoder,
 
     (2)  x <- (x + down(conv3x3(image))) / sqrt(2),      image <- x
@@ -36,8 +36,9 @@ from jaxtyping import Array, Float
 from noise_sched.networks import checks
 from noise_sched.networks.positions import sines_and_cosines
 from noise_sched.networks.resampling import Images, downsample
-from noise_sched.networks.unet import NUM_EMB, Plan, Stage, UNet, make_plan, size_name
+from noise_sched.networks.unet import NUM_EMB, GroupNormUNet, Rows
 from noise_sched.networks.unet_blocks import Conv, Initial, ShrinkingConv, Style, dense
+from noise_sched.networks.unet_plan import Plan, Stage, make_plan, size_name
 
 EMBEDDINGS = ("positional", "fourier")
 ENCODERS = ("standard", "residual", "skip")
@@ -50,7 +51,7 @@ def _glorot(weight: float) -> Initial:
     return Initial(nn.initializers.variance_scaling(weight**2, "fan_avg", "uniform"))
 
 
-class DDPMpp(UNet, kw_only=True):
+class DDPMpp(GroupNormUNet, kw_only=True):
     """DDPM++ (arXiv 2011.13456), as in EDM's configurations for 32 and 64 pixels (arXiv 2206.00364).
 
     Attributes: those of `UNet`, and
@@ -83,53 +84,32 @@ class DDPMpp(UNet, kw_only=True):
         project_resampled=True,
     )
 
-    def __post_init__(self):
-        self.resample_filter = tuple(self.resample_filter)
-        self.frequencies = tuple(self.frequencies)
-        super().__post_init__()
-
-    @property
-    def style(self) -> Style:
-        """What all blocks share."""
-        return self.STYLE
-
     @property
     def taps(self) -> tuple[int, ...]:
         """The filter of down- and upsampling."""
         return tuple(self.resample_filter)
 
     @property
-    def shows_image(self) -> bool:
-        """Whether the encoder is the residual one or that of skips."""
-        return self.encoder != "standard"
-
-    @property
-    def sums_images(self) -> bool:
-        """Whether the decoder is that of skips."""
-        return self.decoder == "skip"
-
-    @property
     def plan(self) -> Plan:
         """The blocks; of the decoder only each level's last attends."""
         return make_plan(
             self.sizes,
-            [self.model_channels * mult for mult in self.channel_mult],
+            self.widths,
             self.num_blocks,
             self.attention_resolutions,
             first=self.model_channels,
             attend_last_only=True,
         )
 
-    def head_names(self, size: tuple[int, int]) -> tuple[str, str]:
-        """Names of the norm and the convolution that draw the image of a level."""
+    def head_names(self, size: tuple[int, int]) -> tuple[str, str] | None:
+        """Every level draws an image for the "skip" decoder, equation (4)."""
+        if self.decoder == "standard" and size != self.sizes[0]:
+            return None
         return f"dec_{size_name(size)}_aux_norm", f"dec_{size_name(size)}_aux_conv"
 
     def embed(
-        self,
-        noise_cond: Float[Array, " batch"],
-        one_hot: Float[Array, "batch classes"] | None,
-        augment_label: Float[Array, "batch augment"] | None,
-    ) -> Float[Array, "batch emb"]:
+        self, noise_cond: Float[Array, " batch"], one_hot: Rows | None, augment_label: Rows | None
+    ) -> Rows:
         """Equation (1)."""
         code = sines_and_cosines(noise_cond, self._rates())
         width, wide = code.shape[-1], NUM_EMB * self.model_channels
@@ -155,8 +135,10 @@ class DDPMpp(UNet, kw_only=True):
             frequencies = frequencies * FOURIER_SCALE
         return 2 * np.pi * frequencies
 
-    def _show(self, image: Images, x: Images, stage: Stage) -> tuple[Images, Images]:
-        """Equation (2) or (3)."""
+    def show(self, image: Images, x: Images, stage: Stage) -> tuple[Images, Images]:
+        """Equation (2) or (3), or nothing."""
+        if self.encoder == "standard":
+            return image, x
         if self.encoder == "skip":
             image = downsample(image, self.taps)
             conv = Conv(
@@ -182,7 +164,7 @@ class DDPMpp(UNet, kw_only=True):
 
     @nn.nowrap
     def validate(self) -> None:
-        """As `UNet.validate`, and the fields of this network."""
+        """As `GroupNormUNet.validate`, and the fields of this network."""
         super().validate()
         checks.check_known("embedding", self.embedding, EMBEDDINGS)
         checks.check_known("encoder", self.encoder, ENCODERS)

@@ -14,7 +14,7 @@ linear. Sources: Song et al. 2021, arXiv 2011.13456 (BigGAN's block and s = sqrt
 Nichol 2021, arXiv 2105.05233 (scale and shift, 64 channels per head); Karras et al. 2022, arXiv
 2206.00364, appendix F, whose exact form of both this is.
 
-Numbers: parameters are float32. Convolutions, and what passes from block to block, are `dtype`; the
+Numbers: parameters are float32. Convolutions, and the images between blocks, are `dtype`; the
 embedding, the statistics of norms, the softmax are float32.
 """
 
@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
+from noise_sched.networks.layers import convolve
 from noise_sched.networks.resampling import Images, border, downsample, resample
 
 
@@ -105,8 +106,7 @@ class Conv(nn.Module, kw_only=True):
       initial: initial values.
       parts: the features are stored interleaved, `parts` by `parts`, and come out part by part:
         (q0, k0, v0, q1, ...) as (q0, q1, ..., k0, ...). It is the kernel that is put in order.
-      pad_channels: work with channels, in and out, filled up with zeros to a multiple of this number:
-        accelerators like multiples of 8. Parameters and result are the same.
+      pad_channels: as of `layers.convolve`; parameters and result are the same.
       dtype: type of the product.
     """
 
@@ -133,18 +133,9 @@ class Conv(nn.Module, kw_only=True):
             )
         if self.size == 1:
             return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0]) + bias[None, None, None]
-        more_in, more_out = (-n % self.pad_channels for n in shape[2:])
-        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, more_in)))
-        kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, more_in), (0, more_out)))
         padding = self.size // 2 if self.padding is None else self.padding
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(1, 1),
-            padding=[(padding, padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return y[..., : self.features] + bias[None, None, None]
+        y = convolve(x, kernel, (padding, padding), self.pad_channels)
+        return y + bias[None, None, None]
 
 
 def attend(qkv: Float[Array, "batch height width features"], heads: int) -> Images:
@@ -178,7 +169,7 @@ class Block(nn.Module, kw_only=True):
       heads: of the attention; 0 for none.
       resample: "down", "up" or "".
       taps: the filter of the resampling.
-      style: what all blocks share.
+      style: of all blocks of the network.
       dropout: rate, equation (3).
       dtype: type of the convolutions and of the result.
     """
@@ -204,7 +195,7 @@ class Block(nn.Module, kw_only=True):
         Args:
           x: the image so far.
           emb: embedding of noise level, class and augmentation, float32.
-          skip: what the encoder kept for this block; appended to x.
+          skip: the output of the encoder kept for this block; appended to x.
           dropout_key: key of this block's dropout; None for no dropout.
         """
         style, eps = self.style, self.style.epsilon

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from configs import common, imagenet64_edm
+from configs import common, imagenet64_edm, imagenet64_edm2
 from noise_sched.experiment import workdir
 from noise_sched.experiment.workdir import _LATER
 
@@ -73,6 +73,20 @@ def test_workdirs_of_any_network_get_the_keys_that_came_later(tmp_path):
     loaded = workdir.load_config(tmp_path)
     assert loaded.optimizer.infinite_gradient == 1e5
     assert loaded.to_dict() == imagenet64_edm.get_config().to_dict()
+
+
+def test_a_workdir_of_edm2_gets_the_knobs_that_came_later(tmp_path):
+    config = imagenet64_edm2.get_config()
+    written = json.loads(config.to_json())
+    for key in ("scan", "pad_channels"):
+        del written["network"][key]
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert workdir.load_config(tmp_path).to_dict() == config.to_dict()
+    for key in ("scan", "pad_channels"):
+        del config.network[key]
+    workdir.claim(
+        tmp_path, config
+    )  # a config of one's own, which still lacks them, is the same run
 
 
 def claims_at_once(folder, configs):

@@ -1,55 +1,27 @@
 """EDM2: published sizes and names, magnitudes, conditioning, precision, messages."""
 
+import functools
+
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_networks
+from tiny_networks import assert_close, inputs_for, shapes_of
 
 from noise_sched.networks import EDM2
 from noise_sched.networks.edm2 import Block
 
-TINY = dict(
-    image_size=4,
-    channels=2,
-    num_classes=3,
-    model_channels=8,
-    channel_mult=(1, 2),
-    num_blocks=1,
-    attention_resolutions=(2,),
-    channels_per_head=8,
+tiny = functools.partial(
+    tiny_networks.tiny, EDM2, image_size=4, channels=2, attention_resolutions=(2,)
 )
-
-
-def tiny(**changes):
-    return EDM2(**{**TINY, **changes})
-
-
-def smallest(**changes):
-    """One resolution, five blocks: quick to compile with its gradient."""
-    small = dict(image_size=2, channel_mult=(1,), attention_resolutions=(), dropout=0.3)
-    return tiny(**{**small, **changes})
-
-
-def inputs_for(network, batch=3):
-    shape = (batch, network.image_size, network.image_size, network.channels)
-    x = jax.random.normal(jax.random.key(1), shape)
-    label = jnp.arange(batch, dtype=jnp.int32) % 3 if network.num_classes else None
-    return x, jnp.linspace(-1.0, 1.0, batch), label, ()
-
-
-def shapes_of(network):
-    return jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs_for(network, 1)))[
-        "params"
-    ]
-
-
-def random_params(network):
-    """Random values for all parameters: no gain is zero, and no `init` is compiled."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype), shapes_of(network)
-    )
+# One resolution, five blocks: quick to compile with its gradient.
+smallest = functools.partial(
+    tiny, image_size=2, channel_mult=(1,), attention_resolutions=(), dropout=0.3
+)
+# Magnitude-preserving layers take kernels of unit magnitude.
+random_params = functools.partial(tiny_networks.random_params, by_fan_in=False)
 
 
 @pytest.fixture(scope="module")
@@ -195,24 +167,13 @@ def test_remat_changes_nothing_but_what_is_stored():
     # The gradient of the embedding passes through all blocks.
     slope, part = jax.jit(jax.value_and_grad(loss), static_argnums=1), params["emb_noise"]
     plain, remat = (slope(part, network) for network in networks)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, remat)
+    assert_close(plain, remat)
     eqns = [jax.make_jaxpr(loss, static_argnums=1)(part, network).eqns for network in networks]
     assert [sum("remat" in e.primitive.name for e in es) for es in eqns] == [0, 5]
 
 
 def test_dropout_acts_in_training_only():
-    network = smallest()
-    params, inputs = random_params(network), inputs_for(network)
-    run = jax.jit(
-        lambda train, key: network.apply({"params": params}, *inputs, train, rngs={"dropout": key})[
-            0
-        ],
-        static_argnums=0,
-    )
-    one, two = jax.random.key(1), jax.random.key(2)
-    np.testing.assert_array_equal(run(False, one), run(False, two))
-    np.testing.assert_array_equal(run(True, one), run(True, one))
-    assert not np.allclose(run(True, one), run(True, two))
+    tiny_networks.assert_dropout_acts_in_training_only(smallest())
 
 
 def test_bfloat16_computes_close_to_float32():
@@ -229,13 +190,7 @@ def test_bfloat16_computes_close_to_float32():
 
 
 def test_float32_whatever_the_default_is():
-    with jax.enable_x64(True):
-        network = smallest()
-        inputs = jax.tree.map(
-            lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, inputs_for(network)
-        )
-        made = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), *inputs))
-    assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype(jnp.float32)}
+    tiny_networks.assert_float32_whatever_the_default_is(EDM2)
 
 
 def test_modules_are_hashable_whatever_the_config_holds():
@@ -248,13 +203,14 @@ def test_modules_are_hashable_whatever_the_config_holds():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"image_size": 7}, "image_size=7 cannot be halved 1 times.* a multiple of 2"),
-        ({"attention_resolutions": (3,)}, r"names 3, but .* have 4, 2 pixels: use .* 4"),
-        ({"channels_per_head": 3}, "channels_per_head=3 does not divide the 16 .* example 8"),
+        ({"image_size": 7}, "image_size=7 x 7 cannot be halved 1 times.* multiples of 2"),
+        ({"attention_resolutions": (3,)}, "no level has the height 3. Those .* are 4, 2."),
+        ({"channels_per_head": 3}, "channels_per_head=3 does not divide the 16 .* example 16"),
         ({"dropout": 1.0}, r"dropout is a probability in \[0, 1\), but got 1.0"),
-        ({"channel_mult": ()}, "channel_mult needs one number per resolution"),
+        ({"channel_mult": ()}, "channel_mult needs one positive number per level"),
         ({"frequencies": (1.0,)}, "frequencies needs 8 numbers, .* but got 1"),
         ({"logvar_phases": (1.0,)}, "logvar_phases needs 128 numbers"),
+        ({"augment_dim": 9}, "augment_dim=9, but EDM2 has no input for augmentations.* DDPMpp"),
         ({"num_blocks": 0}, "num_blocks must be at least 1, but got 0"),
         ({"num_classes": -1}, "num_classes must be at least 0, but got -1"),
     ],
@@ -269,7 +225,7 @@ def test_configurations_that_do_not_fit_are_refused_at_once(changes, message):
     [
         ({"x": jnp.zeros((3, 8, 8, 2))}, r"images .* = \[batch, 4, 4, 2\], but x has .*8, 8, 2"),
         ({"label": None}, "has 3 classes, but label is None: .* -1 for no class"),
-        ({"augment_label": jnp.zeros((3, 9))}, "not told of augmentations"),
+        ({"augment_label": jnp.zeros((3, 9))}, "no input for augmentations"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(case, changes, message):

@@ -1,47 +1,17 @@
 """RIN: published sizes, memory, conditioning, precision, transformations, messages."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_networks
+from tiny_networks import assert_close, inputs_for, random_params, shapes_of
 
 from noise_sched.networks import RIN
 
-TINY = dict(
-    image_size=(8, 4),
-    channels=1,
-    num_classes=10,
-    patch_size=2,
-    num_layers=(1, 0),
-    latent_slots=5,
-    latent_dim=16,
-    latent_mlp_ratio=2,
-    latent_heads=2,
-    tape_dim=8,
-    tape_mlp_ratio=2,
-    rw_heads=2,
-)
-
-
-def tiny(**changes):
-    return RIN(**{**TINY, **changes})
-
-
-def inputs_for(rin, batch=3):
-    x = jax.random.normal(jax.random.key(1), (batch, *rin.image_size, rin.channels))
-    noise_cond = jnp.linspace(1.0, 1000.0, batch)
-    label = jnp.arange(batch, dtype=jnp.int32) if rin.num_classes else None
-    memory = jax.random.normal(jax.random.key(2), rin.initial_memory(batch).shape)
-    return x, noise_cond, label, memory
-
-
-def random_params(rin):
-    """Random values for all parameters: nothing is left at zero, and no `init` is compiled."""
-    shapes = jax.eval_shape(lambda: rin.init(jax.random.key(0), *inputs_for(rin, 1)))["params"]
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape), leaf.dtype), shapes
-    )
+tiny = functools.partial(tiny_networks.tiny, RIN, num_classes=10)
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +34,8 @@ CHEN = dict(
     tape_mlp_ratio=4,
     rw_heads=16,
 )
-CIFAR = dict(
-    num_classes=10,
-    patch_size=2,
-    latent_slots=128,
-    latent_dim=512,
-    latent_heads=16,
-    tape_dim=256,
-    tape_mlp_ratio=2,
-    rw_heads=8,
+CIFAR = CHEN | dict(
+    num_classes=10, patch_size=2, latent_dim=512, tape_dim=256, tape_mlp_ratio=2, rw_heads=8
 )
 
 
@@ -95,8 +58,7 @@ def test_published_parameter_counts(size, num_layers, config, expected):
     With equal layers scanned, which are then traced once and not eight times; the tree is the same.
     """
     rin = RIN(image_size=size, num_layers=num_layers, **config)
-    shapes = jax.eval_shape(lambda: rin.init(jax.random.key(0), *inputs_for(rin, 1)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == expected
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes_of(rin))) == expected
 
 
 def test_parameter_names_tell_biases_and_norms_apart(case):
@@ -223,16 +185,9 @@ def test_a_block_without_compute_only_reads(case):
 
 
 def test_dropout_acts_in_training_only():
-    rin = tiny(drop_units=0.3, drop_path=0.3, num_layers=(1,))
-    params, inputs = random_params(rin), inputs_for(rin)
-    run = jax.jit(
-        lambda train, key: rin.apply({"params": params}, *inputs, train, rngs={"dropout": key})[0],
-        static_argnums=0,
+    tiny_networks.assert_dropout_acts_in_training_only(
+        tiny(drop_units=0.3, drop_path=0.3, num_layers=(1,))
     )
-    one, two = jax.random.key(1), jax.random.key(2)
-    np.testing.assert_array_equal(run(False, one), run(False, two))
-    np.testing.assert_array_equal(run(True, one), run(True, one))
-    assert not np.allclose(run(True, one), run(True, two))
 
 
 def test_remat_changes_nothing_but_what_is_stored():
@@ -246,7 +201,7 @@ def test_remat_changes_nothing_but_what_is_stored():
 
     compiled = jax.jit(jax.value_and_grad(loss), static_argnums=1)
     plain, remat = (compiled(params, rin) for rin in rins)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, remat)
+    assert_close(plain, remat)
     # Read, one compute, write.
     eqns = [jax.make_jaxpr(loss, static_argnums=1)(params, rin).eqns for rin in rins]
     assert [sum("remat" in e.primitive.name for e in es) for es in eqns] == [0, 3]
@@ -264,9 +219,7 @@ def test_scan_changes_nothing_but_what_is_compiled():
 
     compiled = jax.jit(jax.value_and_grad(loss), static_argnums=1)
     plain, scanned = (compiled(params, rin) for rin in rins)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, scanned
-    )
+    assert_close(plain, scanned)
     eqns = [jax.make_jaxpr(loss, static_argnums=1)(params, rin).eqns for rin in rins]
     assert [sum(e.primitive.name == "scan" for e in es) for es in eqns] == [0, 1]
 
@@ -296,15 +249,7 @@ def test_bfloat16_computes_close_to_float32(case):
 
 @pytest.mark.parametrize("encoding", ["learned", "sin_cos", "sin_cos_plus_learned"])
 def test_float32_whatever_the_default_is(encoding):
-    with jax.enable_x64(True):
-        rin = tiny(tape_pos_encoding=encoding)
-        inputs = jax.tree.map(
-            lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, inputs_for(rin)
-        )
-        made, params = jax.eval_shape(
-            lambda: rin.init_with_output(jax.random.key(0), *inputs),
-        )
-    assert {leaf.dtype for leaf in jax.tree.leaves((made, params))} == {jnp.dtype(jnp.float32)}
+    tiny_networks.assert_float32_whatever_the_default_is(RIN, tape_pos_encoding=encoding)
 
 
 def test_works_under_vmap_over_networks(case):
@@ -333,8 +278,8 @@ def test_modules_are_hashable_whatever_the_config_holds():
         ({"latent_slots": 1, "num_classes": 0}, "latent_slots=1 leaves .* at least 2"),
         ({"drop_units": 1.0}, r"drop_units is a probability in \[0, 1\), but got 1.0"),
         ({"drop_path": -0.1}, r"drop_path is a probability in \[0, 1\), but got -0.1"),
-        ({"tape_pos_encoding": "sincos"}, "'sincos': did you mean 'sin_cos'?"),
-        ({"tape_pos_encoding": "Learnt"}, "'Learnt': did you mean 'learned'?"),
+        ({"tape_pos_encoding": "sincos"}, "'sincos'. Did you mean 'sin_cos'?"),
+        ({"tape_pos_encoding": "Learnt"}, "'Learnt'. Did you mean 'learned'?"),
         ({"latent_dim": 12}, "latent_dim=12 must be a multiple of 8"),
         ({"tape_dim": 6, "tape_pos_encoding": "sin_cos"}, "tape_dim=6 must be a multiple of 4"),
         ({"num_layers": ()}, "num_layers needs one entry per block"),

@@ -79,19 +79,9 @@ def assert_close(got, expected, fraction=5e-6):
 @pytest.fixture(scope="module", params=VARIANTS)
 def case(request):
     tag = request.param
-    rin = RIN(
-        image_size=8,
-        num_classes=10,
-        patch_size=2,
-        num_layers=(2, 1),
-        latent_slots=6,
-        latent_dim=32,
-        latent_heads=4,
-        tape_dim=16,
-        tape_mlp_ratio=2,
-        rw_heads=2,
-        **VARIANTS[tag],
-    )
+    sizes = dict(image_size=8, num_classes=10, patch_size=2, num_layers=(2, 1), latent_slots=6)
+    sizes |= dict(latent_dim=32, latent_heads=4, tape_dim=16, tape_mlp_ratio=2, rw_heads=2)
+    rin = RIN(**sizes, **VARIANTS[tag])
     golden = {k.removeprefix(f"{tag}/"): v for k, v in GOLDENS.items() if k.startswith(f"{tag}/")}
     inputs = (
         jnp.asarray(golden["x"]),

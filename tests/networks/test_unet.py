@@ -9,56 +9,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_networks import (
+    assert_close,
+    assert_float32_whatever_the_default_is,
+    inputs_for,
+    random_params,
+    shapes_of,
+    tiny,
+)
 
-from noise_sched.networks import ADM, DDPMpp, NCSNpp, UNetSmall
-from noise_sched.networks.unet import equal_runs
+from noise_sched.networks import ADM, EDM2, DDPMpp, NCSNpp, UNetSmall
 from noise_sched.networks.unet_blocks import Conv, Initial
+from noise_sched.networks.unet_plan import equal_runs
 
 NETWORKS = [ADM, DDPMpp, NCSNpp, UNetSmall]
-TINY = dict(
-    image_size=(8, 4),
-    channels=1,
-    num_classes=3,
-    augment_dim=2,
-    model_channels=8,
-    channel_mult=(1, 2),
-    num_blocks=1,
-    attention_resolutions=(4,),
-)
 
 
 # Compiling takes nearly all of the time here.
 quickly_compiled = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
-
-
-def tiny(made=UNetSmall, **changes):
-    heads = {"channels_per_head": 8} if issubclass(made, ADM) else {}
-    return made(**{**TINY, **heads, **changes})
-
-
-def inputs_for(network, batch=3):
-    x = jax.random.normal(jax.random.key(1), (batch, *network.image_size, network.channels))
-    label = jnp.arange(batch, dtype=jnp.int32) if network.num_classes else None
-    return x, jnp.linspace(-1.5, 1.0, batch), label, ()
-
-
-def shapes_of(network):
-    inputs = inputs_for(network, 1)
-    return jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs))["params"]
-
-
-def random_params(network):
-    """Random values for all parameters: nothing is left at zero, and no `init` is compiled."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(
-            rng.standard_normal(leaf.shape) / math.sqrt(max(1, np.prod(leaf.shape[:-1]))),
-            leaf.dtype,
-        ),
-        shapes_of(network),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +130,7 @@ def kernel_inits(network):
 @pytest.mark.parametrize("made", NETWORKS)
 def test_layers_start_as_published(made):
     network = tiny(made)
-    style, last = network.style, r"conv1$|proj$|(out|aux)_conv$"
+    style, last = network.STYLE, r"conv1$|proj$|(out|aux)_conv$"
     if isinstance(network, ADM):
         last += "|map_augment$"
     found = kernel_inits(network)
@@ -274,24 +244,19 @@ def test_bfloat16_has_float32_gradients_whatever_the_knobs():
 
 @pytest.mark.parametrize("made", NETWORKS)
 def test_float32_whatever_the_default_is(made):
-    with jax.enable_x64(True):
-        network = tiny(made)
-        x, noise_cond, label, _ = inputs_for(network)
-        x, noise_cond = x.astype(jnp.float64), noise_cond.astype(jnp.float64)
-        made = jax.eval_shape(
-            lambda: network.init_with_output(jax.random.key(0), x, noise_cond, label, ())
-        )
-    assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype(jnp.float32)}
+    assert_float32_whatever_the_default_is(made)
 
 
 # ---- knobs
 
 
-@pytest.fixture(scope="module")
-def trained():
+@pytest.fixture(scope="module", params=[UNetSmall, EDM2])
+def trained(request):
     """A network, value and gradient of its loss in training, and that loss's program."""
-    fields = dict(image_size=4, channel_mult=(1,), num_blocks=2, dropout=0.3, augment_dim=0)
-    plain = tiny(**fields, attention_resolutions=())
+    fields = dict(image_size=4, channel_mult=(1,), num_blocks=2, augment_dim=0)
+    # What EDM2's dropout draws depends on `scan`.
+    rate = 0.0 if request.param is EDM2 else 0.3
+    plain = tiny(request.param, **fields, dropout=rate, attention_resolutions=())
     params, inputs = random_params(plain), inputs_for(plain)
 
     def loss(params, key, network):
@@ -316,9 +281,7 @@ def test_knobs_keep_tree_and_numbers(trained):
     assert jax.tree.map(jnp.shape, shapes_of(plain.clone(**knobs))) == jax.tree.map(
         jnp.shape, shapes_of(plain)
     )
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), run(**knobs), run()
-    )
+    assert_close(run(**knobs), run())
 
 
 def test_knobs_do_what_they_are_for(trained):
@@ -335,10 +298,11 @@ def test_knobs_do_what_they_are_for(trained):
 
 
 def test_dropout_is_the_keys(trained):
-    _, run, _ = trained
-    (_, one), _ = run(5)
-    np.testing.assert_array_equal(one, run(5)[0][1])
-    assert not np.allclose(one, run(6)[0][1])
+    plain, run, _ = trained
+    knobs = {} if plain.dropout else dict(dropout=0.3, scan=True)
+    (_, one), _ = run(5, **knobs)
+    np.testing.assert_array_equal(one, run(5, **knobs)[0][1])
+    assert not np.allclose(one, run(6, **knobs)[0][1])
 
 
 def test_equal_runs_of_the_published_networks():
@@ -346,6 +310,7 @@ def test_equal_runs_of_the_published_networks():
     for network, blocks, runs in (
         (DDPMpp(image_size=32, num_classes=0), 33, 15),
         (ADM(image_size=64, num_classes=1000), 36, 25),
+        (EDM2(image_size=64, num_classes=1000), 36, 25),
     ):
         stages = (network.plan.encoder, network.plan.decoder)
         assert sum(map(len, stages)) == blocks
@@ -371,7 +336,7 @@ def test_padded_channels_change_no_numbers():
         )
         for conv, tree in zip(convs, params, strict=True)
     ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *values)
+    assert_close(*values)
 
 
 # ---- messages
@@ -406,15 +371,15 @@ def test_configurations_that_do_not_fit_are_refused_at_once(made, changes, messa
 @pytest.mark.parametrize(
     "made, changes, message",
     [
-        (ADM, {"channels_per_head": 3}, "channels_per_head=3 does not divide the 16 .* example 1"),
+        (ADM, {"channels_per_head": 3}, "channels_per_head=3 does not divide the 16 .* example 16"),
         (ADM, {"channels_per_head": 0}, "channels_per_head must be at least 1"),
-        (DDPMpp, {"embedding": "Fourier"}, "Unknown embedding 'Fourier': did you mean 'fourier'"),
+        (DDPMpp, {"embedding": "Fourier"}, "Unknown embedding 'Fourier'. Did you mean 'fourier'"),
         (
             DDPMpp,
             {"encoder": "ladder"},
-            "Unknown encoder 'ladder'.* Known are standard, residual, skip",
+            "Unknown encoder 'ladder'.* There are: standard, residual, skip",
         ),
-        (DDPMpp, {"decoder": "skips"}, "Unknown decoder 'skips': did you mean 'skip'"),
+        (DDPMpp, {"decoder": "skips"}, "Unknown decoder 'skips'. Did you mean 'skip'"),
         (DDPMpp, {"resample_filter": (1, 2, 1)}, r"even number of taps.* \(1, 2, 1\)"),
         (DDPMpp, {"frequencies": (1.0,) * 8}, "embedding='positional' has its own"),
         (NCSNpp, {"frequencies": (1.0,) * 4}, r"one number per model channel \(8\), .* got 4"),
