@@ -180,7 +180,7 @@ OVERRIDES = [
     ("process=vp(input_scale=0)", "must be positive, got 0"),
     ("process=vp(1e-50)", "input_scale of vp must be a finite number, got 1e-50"),
     ("process=linear()", "config.process: unknown process 'linear'"),
-    ("parametrization=epsilon()", "config.parametrization: unknown.*Known: "),
+    ("parametrization=epsilon()", "config.parametrization: unknown.*There are: "),
     ("parametrization=edm(sigma)", "'sigma' is not a literal.*the shared sigma_data"),
     ("parametrization=edm(sigma_data=0)", "sigma_data. must be positive"),
     ("input_scale=analytic('x')", "sigma_data of analytic must be a finite number"),

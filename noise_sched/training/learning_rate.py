@@ -26,12 +26,13 @@ is ramp / batch size, which need not be whole. A schedule is an optax schedule: 
 step, counted from 0, to the rate. By (1) the first update of a warmed-up run has the rate 0, as published.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from noise_sched.messages import did_you_mean
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
@@ -138,8 +139,4 @@ def _fraction(decay: str) -> float | None:
                 f"'cosine@0.8'"
             )
         return fraction
-    nearest = difflib.get_close_matches(name, _DECAYS, n=1, cutoff=0.0)[0]
-    raise ValueError(
-        f"unknown learning-rate decay {decay!r}: did you mean {nearest!r}? "
-        f"Known: {', '.join(_DECAYS)}"
-    )
+    raise ValueError(f"unknown learning-rate decay {decay!r}. {did_you_mean(name, _DECAYS)}")

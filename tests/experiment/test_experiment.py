@@ -129,7 +129,7 @@ def changed(changes: dict):
         ({"network.patch_size": 3}, "patch_size=3 does not divide"),
         ({"network.dtype": "float16"}, "There are: float32, bfloat16"),
         ({"optimizer.name": "lmab"}, "Did you mean 'lamb'"),
-        ({"optimizer.decay": "cosin"}, "did you mean 'cosine'"),
+        ({"optimizer.decay": "cosin"}, "Did you mean 'cosine'"),
         ({"optimizer.name": "lamb"}, "LAMB is used without clipping"),
         (
             {"optimizer.warmup_images": 1000},

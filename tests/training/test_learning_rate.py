@@ -82,7 +82,7 @@ def test_no_warmup_starts_at_the_base():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(decay="cosin"), "did you mean 'cosine'"),
+        (dict(decay="cosin"), "Did you mean 'cosine'"),
         (dict(decay="linear@0.5"), "unknown learning-rate decay"),
         (dict(decay="cosine@"), "the fraction in 'cosine@'"),
         (dict(decay="cosine@1.5"), "at most 1"),
