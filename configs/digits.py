@@ -15,7 +15,7 @@ def get_config(variant=None):
     config.parametrization = "v()"
     config.loss.space = "v()"
     config.input_scale = "none()"
-    config.sigma_data = 0.75
+    config.sigma_data = 0.75  # (load_digits().images / 8 - 1).std() is 0.7521, the mean -0.389
     config.label_dropout = 0.1
     config.data.update(name="digits", image_size=8, channels=1, flip=False)
     config.network.update(
