@@ -1,6 +1,6 @@
 """Data sets of TensorFlow Datasets, read without TensorFlow.
 
-A data set that was prepared once as array_record (see `noise_sched.data.prepare`) is found on disk
+A data set that was prepared once as array_record (see `noise_sched.prepare`) is found on disk
 and read by TFDS's own metadata; neither its generating code nor TensorFlow nor the network is
 touched. The encoded bytes are decoded by `noise_sched.data.images`, because TFDS's own decoder
 without TensorFlow keeps whatever channels a file has.
@@ -168,7 +168,7 @@ def resolve_name(name: str, image_size: int | None) -> str:
 def prepare_command(name: str, data_dir: str | None) -> str:
     """The two commands that prepare a data set, as shown in messages."""
     where = "" if data_dir is None else f" --data_dir={data_dir}"
-    lines = [f"    python -m noise_sched.data.prepare --dataset={name}{where}"]
+    lines = [f"    python -m noise_sched.prepare --dataset={name}{where}"]
     if importlib.util.find_spec("tensorflow") is None:
         lines.insert(0, "    pip install 'noise_sched[tf]'")
     return "\n".join(lines)
