@@ -1,4 +1,4 @@
-"""Preparing a TFDS data set so that it can be read without TensorFlow; the command is `noise_sched.prepare`."""
+"""Preparing a TFDS data set so that reading it needs no TensorFlow; the command is `noise_sched.prepare`."""
 
 import importlib.util
 import os

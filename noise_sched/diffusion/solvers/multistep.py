@@ -58,6 +58,11 @@ def nothing_earlier(count: int, x: Images, levels: NoiseLevel, counts_down: bool
     )
 
 
+def is_short(levels: NoiseLevel) -> bool:
+    """Whether a run has fewer than 15 steps, where the published methods lower their order at the end."""
+    return levels.alpha.shape[0] - 1 < 15
+
+
 def reachable_order(limit: int, step: Leaf, earlier: Earlier) -> Leaf:
     """The order [batch] that a step can have: one more than there are values at finite distances."""
     order = jnp.ones(step.shape, jnp.int32)
@@ -91,19 +96,30 @@ def solve(nodes: Sequence[Leaf], moments: Sequence[Leaf]) -> list[Leaf]:
     return weights
 
 
-def extrapolation(order: Leaf, nodes: Sequence[Leaf], moments: Sequence[Leaf]) -> list[Leaf]:
+def extrapolation(
+    order: Leaf,
+    nodes: Sequence[Leaf],
+    moments: Sequence[Leaf],
+    end: Sequence[Leaf] = (),
+    single: Leaf = None,
+) -> list[Leaf]:
     """Weights [batch] of f_i - f_0 in equation (1), for a step of this `order` [batch].
 
     Args:
-      order: at most one more than there are nodes; the nodes beyond it have weight 0.
-      nodes: the r_i.
+      order: how many of f_0 and the earlier values are used; the others have weight 0, and at order 0 all.
+      nodes: the r_i of the earlier values.
       moments: M_1, M_2, ...
+      end: the node of a value at the step's end, 1, which a corrector uses at every order; or nothing.
+      single: what a method puts in the place of M_1 where it uses one node only; None is M_1.
     """
-    totals = [jnp.zeros_like(node) for node in nodes]
-    for p in range(2, len(nodes) + 2):
-        used = nodes[: p - 1]
-        for i, weight in enumerate(solve(used, moments)):
-            totals[i] = jnp.where(order == p, weight / used[i], totals[i])
+    count = len(nodes) + len(end)
+    totals = [jnp.zeros_like(node) for node in (*nodes, *end)]
+    for p in range(len(nodes) + 1):
+        places = [*range(p), *range(len(nodes), count)]
+        used = [*nodes[:p], *end]
+        solved = [single] if single is not None and len(used) == 1 else solve(used, moments)
+        for i, node, weight in zip(places, used, solved, strict=True):
+            totals[i] = jnp.where(order == p + 1, weight / node, totals[i])
     return totals
 
 
