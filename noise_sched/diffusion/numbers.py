@@ -46,6 +46,18 @@ def check_positive(name: str, value: Leaf, note: str) -> None:
         require(value > 0, f"{name} must be positive, got {value}; {note}.")
 
 
+def check_not_negative(name: str, value: Leaf, note: str) -> None:
+    """Refuses a plain number below 0; `note` says what would do."""
+    if is_plain(value):
+        require(value >= 0, f"{name} must be non-negative, got {value}; {note}.")
+
+
+def check_fraction(name: str, value: Leaf, note: str) -> None:
+    """Refuses a plain number outside (0, 1]; `note` says what would do."""
+    if is_plain(value):
+        require(0 < value <= 1, f"{name} must lie in (0, 1], got {value}; {note}.")
+
+
 def check_share(name: str, value: Leaf, note: str) -> None:
     """Refuses a plain number outside [0, 1]; `note` says what the two ends are."""
     if is_plain(value):

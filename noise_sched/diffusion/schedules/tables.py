@@ -185,7 +185,6 @@ class linear_betas(TableSchedule):
         _check_range("linear_betas", self.start, self.end)
 
     def beta_table(self) -> Table:
-        """beta_k."""
         return _ramp(self.start, self.end, self.levels)
 
 
@@ -208,7 +207,6 @@ class scaled_linear(TableSchedule):
         _check_range("scaled_linear", self.start, self.end)
 
     def beta_table(self) -> Table:
-        """beta_k."""
         return _ramp(self.start**0.5, self.end**0.5, self.levels) ** 2
 
 
@@ -302,11 +300,9 @@ class from_betas(TableSchedule):
 
     @property
     def num_levels(self) -> int:
-        """T."""
         return len(self.betas)
 
     def beta_table(self) -> Table:
-        """The betas."""
         return np.asarray(self.betas)
 
 
@@ -337,7 +333,6 @@ class from_alpha_bars(TableSchedule):
 
     @property
     def num_levels(self) -> int:
-        """T."""
         return len(self.alpha_bars)
 
     def table(self) -> Table:

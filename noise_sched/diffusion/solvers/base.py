@@ -71,7 +71,6 @@ class OneStep:
     """A solver that keeps nothing of earlier steps."""
 
     def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
-        """No history."""
         return ()
 
 

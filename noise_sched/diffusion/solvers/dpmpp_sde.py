@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, check_share, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_fraction, check_share
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -54,11 +54,7 @@ class dpmpp_sde(OneStep, FreshNoise):
 
     def __post_init__(self):
         check_share("dpmpp_sde(eta)", self.eta, "1 is the SDE, 0 the ODE")
-        if is_plain(self.stage):
-            require(
-                0 < self.stage <= 1,
-                f"dpmpp_sde(stage) must lie in (0, 1], got {self.stage}; published 0.5.",
-            )
+        check_fraction("dpmpp_sde(stage)", self.stage, "published 0.5")
 
     @property
     def draws(self) -> int:

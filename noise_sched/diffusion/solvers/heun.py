@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_fraction, is_plain
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -40,12 +40,7 @@ class heun(OdeSolver):
 
     def __post_init__(self):
         super().__post_init__()
-        if is_plain(self.stage):
-            require(
-                0 < self.stage <= 1,
-                f"heun(stage) must lie in (0, 1], got {self.stage}; 1 is Heun, 0.5 midpoint, 2/3 "
-                "Ralston.",
-            )
+        check_fraction("heun(stage)", self.stage, "1 is Heun, 0.5 midpoint, 2/3 Ralston")
 
     def step(
         self,

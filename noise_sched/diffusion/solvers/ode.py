@@ -43,6 +43,7 @@ from noise_sched.diffusion.clocks import Clock, by_sigma
 from noise_sched.diffusion.numbers import (
     Leaf,
     check_choice,
+    check_not_negative,
     check_positive,
     is_plain,
     is_zero,
@@ -79,12 +80,8 @@ class OdeSolver:
 
     def __post_init__(self):
         name = type(self).__name__
-        if is_plain(self.churn):
-            require(
-                self.churn >= 0,
-                f"{name}(churn) must be non-negative, got {self.churn}; 0 adds no noise, the paper "
-                "searches 0 to 100.",
-            )
+        note = "0 adds no noise, the paper searches 0 to 100"
+        check_not_negative(f"{name}(churn)", self.churn, note)
         if is_plain(self.s_tmin, self.s_tmax):
             require(
                 self.s_tmin <= self.s_tmax,

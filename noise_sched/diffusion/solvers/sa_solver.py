@@ -22,7 +22,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, check_choice, is_plain, is_zero, require
+from noise_sched.diffusion.numbers import (
+    Leaf,
+    check_choice,
+    check_not_negative,
+    is_plain,
+    is_zero,
+    require,
+)
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -81,11 +88,7 @@ class sa_solver:
     def __post_init__(self):
         check_choice("sa_solver(predictor)", self.predictor, (1, 2, 3), "published 2")
         check_choice("sa_solver(corrector)", self.corrector, (2, 3, 4), "published 2")
-        if is_plain(self.tau):
-            require(
-                self.tau >= 0,
-                f"sa_solver(tau) must be non-negative, got {self.tau}; 0 is the ODE, 1 the SDE.",
-            )
+        check_not_negative("sa_solver(tau)", self.tau, "0 is the ODE, 1 the SDE")
         if is_plain(self.s_tmin, self.s_tmax):
             require(
                 self.s_tmin <= self.s_tmax,

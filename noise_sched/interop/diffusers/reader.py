@@ -118,7 +118,7 @@ class Reader:
         value = self.get(field)
         if value not in tuple(known):
             raise DiffusersConfigError(
-                f"unknown {field} {shown(value)}. {did_you_mean(value, known)}"
+                f"unknown {field} {shown(value)}. {did_you_mean(str(value), known)}"
             )
         return known[value] if isinstance(known, Mapping) else value
 
