@@ -54,8 +54,9 @@ class deis:
 
     def init(self, x: Images, levels: NoiseLevel) -> Earlier:
         """No earlier predictions, `order` - 1 of them."""
-        lowers = self.lower_order_final and is_short(levels)
-        return nothing_earlier(self.order - 1, x, levels, lowers)
+        return nothing_earlier(
+            self.order - 1, x, levels, self.lower_order_final and is_short(levels)
+        )
 
     def step(
         self,

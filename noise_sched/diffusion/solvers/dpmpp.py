@@ -61,8 +61,9 @@ class dpmpp(FreshNoise):
         """No earlier predictions, `order` - 1 of them."""
         if self.order == 1:
             return ()
-        lowers = self.lower_order_final and is_short(levels)
-        return nothing_earlier(self.order - 1, x, levels, lowers)
+        return nothing_earlier(
+            self.order - 1, x, levels, self.lower_order_final and is_short(levels)
+        )
 
     def step(
         self,

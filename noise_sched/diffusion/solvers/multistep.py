@@ -48,6 +48,22 @@ class Earlier:
         )
 
 
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class Corrected:
+    """What a corrector needs of the step before.
+
+    Attributes:
+      earlier: predictions and steps, latest first; `steps[0]` is the step to be corrected.
+      base: that step's first-order result, [batch, ...].
+      order: how many predictions the corrector uses beside the new one, [batch]; 0 before there was a step.
+    """
+
+    earlier: Earlier
+    base: Leaf
+    order: Leaf
+
+
 def nothing_earlier(count: int, x: Images, levels: NoiseLevel, counts_down: bool) -> Earlier:
     """The history before the first step, with room for `count` predictions."""
     steps = levels.alpha.shape[0] - 1

@@ -36,7 +36,7 @@ from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, combination, expand, signal_ratio
 from noise_sched.diffusion.solvers.exponential import psi
 from noise_sched.diffusion.solvers.multistep import (
-    Earlier,
+    Corrected,
     extrapolation,
     nodes_of,
     nothing_earlier,
@@ -46,20 +46,13 @@ from noise_sched.diffusion.solvers.multistep import (
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class Predicted:
+class Predicted(Corrected):
     """What the corrector needs of the step before.
 
     Attributes:
-      earlier: predictions and steps, latest first; `steps[0]` is the step to be corrected.
-      base: that step's first-order result, equation (1), [batch, ...].
-      order: how many predictions the corrector may use beside the new one, [batch]; 0 before there was
-        a step.
       stretch: that step's 1 + tau^2, [batch].
     """
 
-    earlier: Earlier
-    base: Leaf
-    order: Leaf
     stretch: Leaf
 
 

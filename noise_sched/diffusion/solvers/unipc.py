@@ -32,28 +32,12 @@ from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, combination, signal_ratio
 from noise_sched.diffusion.solvers.exponential import psi
 from noise_sched.diffusion.solvers.multistep import (
-    Earlier,
+    Corrected,
     extrapolation,
     nodes_of,
     nothing_earlier,
     reachable_order,
 )
-
-
-@register_pytree
-@dataclasses.dataclass(frozen=True)
-class Corrected:
-    """What the corrector needs of the step before.
-
-    Attributes:
-      earlier: predictions and steps, latest first; `steps[0]` is the step to be corrected.
-      base: that step's first-order result, equation (1), [batch, ...].
-      order: that step's order, [batch]; 0 before there was one.
-    """
-
-    earlier: Earlier
-    base: Leaf
-    order: Leaf
 
 
 @register_pytree
