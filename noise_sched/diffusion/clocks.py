@@ -1,4 +1,4 @@
-r"""Clocks: the variable in which an ODE solver takes its steps.
+r"""Clocks: the time variable u of the derivative dx/du that an ODE solver follows.
 
 The probability flow does not care how its time is counted, but Euler and Heun do: their error constants
 are those of the solution as a function of the clock u (Karras et al. 2022, arXiv 2206.00364, section 3

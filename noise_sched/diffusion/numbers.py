@@ -65,7 +65,7 @@ def check_share(name: str, value: Leaf, note: str) -> None:
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any], note: str = "") -> None:
-    """Refuses what is none of the `choices`; `note` says more of them."""
+    """Refuses a value that is not among the `choices`; `note` says more of them."""
     *others, last = map(repr, choices)
     more = f"; {note}" if note else ""
     require(value in choices, f"{name} must be {', '.join(others)} or {last}, got {value!r}{more}.")

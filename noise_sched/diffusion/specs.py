@@ -102,7 +102,7 @@ def _parse(spec: str, kind: str | None) -> ast.expr:
             f"{_title(kind)} {shown(spec)} is {len(spec):,} characters long; at most {MAX_LENGTH:,} are "
             "read."
         )
-    # Before Python's parser, which fails in several ways on what is nested too deep.
+    # Before Python's parser, which fails in several ways on deep nesting.
     _check_depth(_bracket_depth(spec), spec, kind)
     try:
         node = ast.parse(spec.strip(), mode="eval").body

@@ -122,7 +122,7 @@ def read_image_set(path: str | pathlib.Path) -> ImageSet:
     in the order of the names, or an object of name to label. PNGs without labels are read, too.
 
     Raises:
-      EvaluationInputError: nothing is there, or what is there cannot be read as images.
+      EvaluationInputError: nothing is there, or it cannot be read as images.
     """
     if not str(path).strip() or "\0" in str(path):
         raise EvaluationInputError(

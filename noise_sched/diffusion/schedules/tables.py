@@ -105,7 +105,7 @@ def nearest_in(table: Table, logsnr: Value) -> jax.Array:
 
     Args:
       table: the logSNR of levels 1 .. T, non-increasing.
-      logsnr: of any shape; what is between clean data and the first level is the first.
+      logsnr: of any shape; above the first level's, towards clean data, it counts as the first.
     """
     log_sigmas = -0.5 * table
     xp = numpy_of(table)

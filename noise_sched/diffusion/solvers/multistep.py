@@ -7,7 +7,7 @@ a method is an integral of the polynomial through them with some kernel K:
     (1)  int_0^1 K(s) f(s) ds = M_0 f_0 + sum_i w_i (f_i - f_0) / r_i,     M_k = int_0^1 K(s) s^k ds
     (2)  sum_i w_i r_i^(k-1) = M_k,     k = 1 ... number of nodes
 
-What is called the step is each method's own: in lambda = ln(alpha / sigma), or in sigma / alpha. A value that
+Each method measures the step in its own variable, lambda = ln(alpha / sigma) or sigma / alpha. A value that
 lies infinitely far away (made at zero SNR, or none at all yet) is left out, so that start-up and zero SNR
 are no special cases.
 """
