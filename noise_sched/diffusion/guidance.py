@@ -11,8 +11,9 @@ output, so (1) is the same in eps, x0 or v. It comes before thresholding, as pub
 same in every space: it is done in `space`, which should be what the network predicts (v in the paper).
 
 A network's memory (RIN's latents) means something to that network only. `cfg` asks one network twice: its
-memory is the conditional denoiser's, which both read, as published (Jabri et al. 2022, arXiv 2212.11972). `autoguide` asks two networks: its memory is the pair (the network's own, the guide's), and
-each advances by its own passes.
+memory is the conditional denoiser's, which both read, as published (Jabri et al. 2022, arXiv 2212.11972).
+`autoguide` asks two networks: its memory is the pair (the network's own, the guide's), and each advances by
+its own passes.
 """
 
 import dataclasses
