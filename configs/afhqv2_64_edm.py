@@ -24,13 +24,9 @@ of seeds, of the best snapshot). Not reproduced here: 200 million images took 8 
 Parameters, row F: 61,805,571 (vp), 62,761,091 (ve).
 """
 
-from configs import common, edm_rows
+from configs import edm_rows
 
 
 def get_config(variant=None):
     """The config; `variant` as above."""
-    rows = edm_rows.ROWS[::-1]  # F is the default
-    row, kind, tiny = edm_rows.parse(variant, rows, edm_rows.KINDS, ("", "tiny"))
-    config = edm_rows.config(row, kind, edm_rows.AFHQV2_64)
-    config.data.name = "folder:afhqv2_64"
-    return common.finish(config, tiny)
+    return edm_rows.variant_of("folder:afhqv2_64", edm_rows.AFHQV2_64, variant)

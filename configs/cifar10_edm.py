@@ -20,16 +20,9 @@ cond); rows A and B, uncond: 61,804,419 (vp), 62,758,787 (ve). Row A's unconditi
 networks that Song et al. (arXiv 2011.13456) published.
 """
 
-from configs import common, edm_rows
+from configs import edm_rows
 
 
 def get_config(variant=None):
     """The config; `variant` as above."""
-    rows = edm_rows.ROWS[::-1]  # F is the default
-    row, kind, classes, tiny = edm_rows.parse(
-        variant, rows, edm_rows.KINDS, edm_rows.CLASSES, ("", "tiny")
-    )
-    config = edm_rows.config(row, kind, edm_rows.CIFAR10)
-    config.data.name = "cifar10"
-    config.network.num_classes = 10 if classes == "cond" else 0
-    return common.finish(config, tiny)
+    return edm_rows.variant_of("cifar10", edm_rows.CIFAR10, variant, classes=10)

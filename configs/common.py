@@ -4,6 +4,8 @@ A config is data. The strings are specs that `noise_sched.build` understands; ch
 the command line, for example --config.schedule='sigmoid(-3, 3, tau=0.9)'. Unknown keys are refused.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -110,14 +112,37 @@ def base() -> ConfigDict:
     )
 
 
-def imagenet_rin(image_size: int, input_scale: float) -> ConfigDict:
+def small_rin(config: ConfigDict, num_classes: int, patch_size: int, latent_slots: int) -> None:
+    """A RIN of 0.4 M parameters for small grey images, and how it is optimized in minutes."""
+    config.network.update(
+        num_classes=num_classes,
+        patch_size=patch_size,
+        num_layers=(2, 2),
+        latent_slots=latent_slots,
+        latent_dim=64,
+        latent_mlp_ratio=4,
+        latent_heads=4,
+        tape_dim=64,
+        tape_mlp_ratio=2,
+        rw_heads=4,
+    )
+    config.optimizer.update(
+        name="adamw", learning_rate=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0
+    )
+
+
+def imagenet_rin(
+    variant: str | None, image_size: int, input_scale: float, steps: int, **network: Any
+) -> ConfigDict:
     """Class-conditional ImageNet RIN of Chen 2023 (arXiv 2301.10972), Table 5, patches of 8."""
     config = base()
     config.process = f"vp(input_scale={input_scale})"
     config.data.update(name="imagenet2012", image_size=image_size, channels=3, flip=True)
     # Scanned, the deep stacks of latents compile in half the time.
     config.network.update(num_classes=1000, num_layers=(6, 6, 6, 6), scan=True)
-    return config
+    config.network.update(network)
+    config.train.steps = steps
+    return finish(config, variant)
 
 
 def tiny(config: ConfigDict) -> ConfigDict:

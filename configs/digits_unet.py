@@ -10,8 +10,6 @@ seed 0; 97.3 % after 1,000 steps), and all ten classes are there. 1.15 M paramet
 is off, and was not tried here.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, edm_rows
 
 
@@ -19,24 +17,17 @@ def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
     config = common.base()
     edm_rows.recipe(config)
-    config.sigma_data = 0.75  # of the digits in [-1, 1], see edm_digits.py
+    config.sigma_data = 0.75  # of the digits, see digits.py
     config.data.update(name="digits", image_size=8, channels=1, flip=False)
-    config.network = ConfigDict(
-        dict(
-            name="UNetSmall",
-            num_classes=10,
-            augment_dim=0,
-            model_channels=32,
-            channel_mult=(1, 2),
-            num_blocks=2,
-            attention_resolutions=(4,),
-            channels_per_head=32,
-            dropout=0.1,
-            dtype="float32",
-            remat=False,
-            scan=False,
-            pad_channels=1,
-        )
+    config.network = edm_rows.unet(
+        "UNetSmall",
+        num_classes=10,
+        model_channels=32,
+        channel_mult=(1, 2),
+        num_blocks=2,
+        attention_resolutions=(4,),
+        channels_per_head=32,
+        dropout=0.1,
     )
     config.optimizer.update(learning_rate=1e-3, warmup_images=6_400, decay="cosine")
     config.ema.halflife_images = 10_000

@@ -9,29 +9,12 @@ Expected: 3,000 steps take about 7 minutes on two shared CPU cores. A classifier
 steps of Heun, 35 network passes; seed 0).
 """
 
-from configs import common, digits
-
-# The standard deviation of all pixels of the 1,797 digits in [-1, 1] is 0.7521 (their mean is -0.389):
-#   x = sklearn.datasets.load_digits().images / 8 - 1; x.std()
-SIGMA_DATA = 0.75
+from configs import common, digits, edm_rows
 
 
 def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
     config = digits.get_config()
-    config.process = "ve()"
-    config.schedule = "lognormal(p_mean=-1.2, p_std=1.2)"
-    config.parametrization = f"edm(sigma_data={SIGMA_DATA})"
-    config.input_scale = f"analytic(sigma_data={SIGMA_DATA})"
-    config.conditioning = "log_sigma(scale=0.25)"
-    config.loss.update(
-        space=f"edm(sigma_data={SIGMA_DATA})", weight=f"edm(sigma_data={SIGMA_DATA})"
-    )
-    config.sample.update(
-        schedule="karras(sigma_min=0.002, sigma_max=80.0, rho=7.0)",
-        grid="edm()",
-        steps=18,
-        solver="heun()",
-        threshold="none()",
-    )
+    edm_rows.choices(config)
+    config.sample.steps = 18
     return common.finish(config, variant)

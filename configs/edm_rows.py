@@ -9,10 +9,12 @@ Each row adds one thing to the row above, for either of the two networks, vp (DD
     E    EDM's log-normal p(sigma) and lambda(sigma)
     F    EDM's augmentation instead of mirrored data
 
-All rows are sampled by Heun's method on EDM's steps. `network` and `recipe` are what the data sets share.
+All rows are sampled by Heun's method on EDM's steps. `variant_of` is one of them for a data
+set; `recipe`, `choices` and `unet` are what the other configs share with them.
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -69,11 +71,28 @@ def parse(variant: str | None, *groups: tuple[str, ...]) -> list[str]:
     return picked
 
 
+def variant_of(data: str, size: Size, variant: str | None, classes: int = 0) -> ConfigDict:
+    """The config of --config=FILE.py:VARIANT for one data set; row F and vp where the variant names none.
+
+    Args:
+      data: the data set's name.
+      size: what depends on it.
+      variant: a row, a kind, tiny; for a data set with classes also uncond (the default) or cond.
+      classes: how many classes it has, 0 if they are not used.
+    """
+    groups = (ROWS[::-1], KINDS, *([CLASSES] if classes else []), ("", "tiny"))
+    row, kind, *labels, tiny = parse(variant, *groups)
+    made = config(row, kind, size)
+    made.data.name = data
+    made.network.num_classes = classes if "cond" in labels else 0
+    return common.finish(made, tiny)
+
+
 def config(row: str, kind: str, size: Size) -> ConfigDict:
     """The config of one row, without data set and classes."""
     made = common.base()
     recipe(made)
-    _choices(made, row, kind)
+    _earlier_choices(made, row, kind)
     _training(made, row, kind, size)
     made.network = _network(row, kind, size)
     made.data.update(image_size=size.image_size, channels=3, flip=row != "F")
@@ -87,20 +106,24 @@ def config(row: str, kind: str, size: Size) -> ConfigDict:
 
 
 def recipe(made: ConfigDict) -> None:
-    """EDM's choices, row E: Table 1's last column, Adam, the sum over pixels, deterministic Heun."""
-    made.process = "ve()"
-    made.schedule = "lognormal(p_mean=-1.2, p_std=1.2)"
+    """EDM's recipe, row E: Table 1's last column, Adam, the sum over pixels, deterministic Heun."""
+    choices(made)
     made.sigma_data = 0.5
-    made.parametrization = "edm(sigma_data)"
-    made.input_scale = "analytic(sigma_data)"
-    made.conditioning = "log_sigma(scale=0.25)"
-    made.loss.update(
-        space="edm(sigma_data)", weight="edm(sigma_data)", self_conditioning=0.0, reduction="sum"
-    )
+    made.loss.update(self_conditioning=0.0, reduction="sum")
     made.optimizer.update(
         name="adam", decay="none", warmup_steps=0, warmup_images=10_000_000, sanitize=True
     )
     made.ema.update(halflife_images=500_000, rampup_ratio=0.05)
+
+
+def choices(made: ConfigDict) -> None:
+    """Table 1's last column for any sigma_data: noise, the network's two ends, the loss, the sampling."""
+    made.process = "ve()"
+    made.schedule = "lognormal(p_mean=-1.2, p_std=1.2)"
+    made.parametrization = "edm(sigma_data)"
+    made.input_scale = "analytic(sigma_data)"
+    made.conditioning = "log_sigma(scale=0.25)"
+    made.loss.update(space="edm(sigma_data)", weight="edm(sigma_data)")
     made.sample.update(
         schedule="karras(sigma_min=0.002, sigma_max=80.0, rho=7.0)",
         grid="edm()",
@@ -109,7 +132,7 @@ def recipe(made: ConfigDict) -> None:
     )
 
 
-def _choices(made: ConfigDict, row: str, kind: str) -> None:
+def _earlier_choices(made: ConfigDict, row: str, kind: str) -> None:
     """Table 1: p(sigma) and weight before row E, the network's two ends before row D."""
     if row < "E":
         made.schedule = (
@@ -135,22 +158,21 @@ def _training(made: ConfigDict, row: str, kind: str, size: Size) -> None:
 
 
 def _network(row: str, kind: str, size: Size) -> ConfigDict:
-    return ConfigDict(
-        dict(
-            name="DDPMpp" if kind == "vp" else "NCSNpp",
-            num_classes=0,
-            augment_dim=9 if row == "F" else 0,
-            model_channels=128,
-            channel_mult=size.first_mult if row < "C" else size.channel_mult,
-            num_blocks=4,
-            attention_resolutions=(16,),
-            dropout=0.1 if row == "A" else size.dropout,
-            dtype="float32",
-            remat=False,
-            scan=False,
-            pad_channels=1,
-        )
+    return unet(
+        "DDPMpp" if kind == "vp" else "NCSNpp",
+        augment_dim=9 if row == "F" else 0,
+        model_channels=128,
+        channel_mult=size.first_mult if row < "C" else size.channel_mult,
+        num_blocks=4,
+        attention_resolutions=(16,),
+        dropout=0.1 if row == "A" else size.dropout,
     )
+
+
+def unet(name: str, **fields: Any) -> ConfigDict:
+    """The section network of a U-Net: what all have, and its own fields."""
+    made = dict(name=name, num_classes=0, augment_dim=0, dtype="float32", pad_channels=1)
+    return ConfigDict(made | dict(remat=False, scan=False) | fields)
 
 
 def images_to_steps(images: int, batch_size: int) -> int:

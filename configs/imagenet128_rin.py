@@ -12,6 +12,4 @@ from configs import common
 
 def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
-    config = common.imagenet_rin(image_size=128, input_scale=0.6)
-    config.train.steps = 250_000
-    return common.finish(config, variant)
+    return common.imagenet_rin(variant, image_size=128, input_scale=0.6, steps=250_000)

@@ -7,8 +7,6 @@ passes); without churn, 2.22 at best. Not reproduced here: 2,500 million images 
 Published in float16 with the loss times 100; here bfloat16, which needs no such factor.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, edm_rows
 
 
@@ -17,22 +15,16 @@ def get_config(variant=None):
     config = common.base()
     edm_rows.recipe(config)
     config.data.update(name="imagenet2012", image_size=64, channels=3, flip=False)
-    config.network = ConfigDict(
-        dict(
-            name="ADM",
-            num_classes=1000,
-            augment_dim=0,
-            model_channels=192,
-            channel_mult=(1, 2, 3, 4),
-            num_blocks=3,
-            attention_resolutions=(32, 16, 8),
-            channels_per_head=64,
-            dropout=0.1,
-            dtype="bfloat16",
-            remat=False,
-            scan=False,
-            pad_channels=1,
-        )
+    config.network = edm_rows.unet(
+        "ADM",
+        num_classes=1000,
+        model_channels=192,
+        channel_mult=(1, 2, 3, 4),
+        num_blocks=3,
+        attention_resolutions=(32, 16, 8),
+        channels_per_head=64,
+        dropout=0.1,
+        dtype="bfloat16",
     )
     config.optimizer.learning_rate = 1e-4
     config.ema.halflife_images = 50_000_000

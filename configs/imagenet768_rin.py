@@ -12,7 +12,11 @@ from configs import common
 
 def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
-    config = common.imagenet_rin(image_size=768, input_scale=0.176)
-    config.network.update(num_layers=(8, 8, 8, 8, 8, 8), latent_slots=256)
-    config.train.steps = 1_000_000
-    return common.finish(config, variant)
+    return common.imagenet_rin(
+        variant,
+        image_size=768,
+        input_scale=0.176,
+        steps=1_000_000,
+        num_layers=(8, 8, 8, 8, 8, 8),
+        latent_slots=256,
+    )

@@ -1,13 +1,13 @@
-"""Zero terminal SNR (Lin et al. 2024, arXiv 2305.08891), and with `:flawed` the flaws it mends.
+"""Zero terminal SNR (Lin et al. 2024, arXiv 2305.08891), and with `:flawed` the flaws it fixes.
 
-    python -m noise_sched.train --config=configs/zero_terminal_snr.py --workdir=runs/mended
+    python -m noise_sched.train --config=configs/zero_terminal_snr.py --workdir=runs/fixed
     python -m noise_sched.train --config=configs/zero_terminal_snr.py:flawed --workdir=runs/flawed
 
 Images of every brightness. Stable Diffusion's schedule leaves 6.8 % of the signal at its last level; a
-model learns to read the brightness from it, and sampling starts without any. The mended run moves the
+model learns to read the brightness from it, and sampling starts without any. The fixed run moves the
 last level to zero SNR, predicts v, which is defined there, and samples that level first.
 
-Expected: see docs/results/brightness.md. The mended run's images are as dark and as bright as the
+Expected: see docs/results/brightness.md. The fixed run's images are as dark and as bright as the
 data's, the flawed run's are of medium brightness.
 """
 
@@ -32,22 +32,8 @@ def get_config(variant=None):
     config.input_scale = "none()"
     config.conditioning = "angle()"
     config.data.update(name="brightness", image_size=32, channels=1, flip=False)
-    config.network.update(
-        num_classes=4,
-        patch_size=4,
-        num_layers=(2, 2),
-        latent_slots=16,
-        latent_dim=64,
-        latent_mlp_ratio=4,
-        latent_heads=4,
-        tape_dim=64,
-        tape_mlp_ratio=2,
-        rw_heads=4,
-    )
+    common.small_rin(config, num_classes=4, patch_size=4, latent_slots=16)
     config.loss.self_conditioning = 0.0
-    config.optimizer.update(
-        name="adamw", learning_rate=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0
-    )
     config.ema.update(decay=0.995, warmup=True)
     config.train.update(
         steps=1_500, batch_size=32, log_every=100, checkpoint_every=500, image_every=0

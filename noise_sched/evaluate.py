@@ -21,12 +21,12 @@ from noise_sched.evaluation.contrast import contrast
 from noise_sched.evaluation.image_set import (
     EvaluationInputError,
     ImageSet,
-    nearest_name,
     read_image_set,
 )
 from noise_sched.evaluation.kernel_distance import kernel_distance
 from noise_sched.evaluation.nearest import nearest
 from noise_sched.evaluation.references import REFERENCES, check_same_shape, reference
+from noise_sched.messages import did_you_mean
 
 
 def _class_agreement(images: ImageSet, real: ImageSet) -> Any:
@@ -53,10 +53,14 @@ def check_metrics(metrics: Sequence[str]) -> None:
       EvaluationInputError: naming it, and the nearest that there is.
     """
     if not metrics:
-        raise EvaluationInputError(f"--metrics= names no metric.{nearest_name('', METRICS)}")
+        raise EvaluationInputError(
+            f"--metrics= names no metric. {did_you_mean('', sorted(METRICS))}"
+        )
     for name in metrics:
         if name not in METRICS:
-            raise EvaluationInputError(f"There is no metric {name!r}.{nearest_name(name, METRICS)}")
+            raise EvaluationInputError(
+                f"There is no metric {name!r}. {did_you_mean(name, sorted(METRICS))}"
+            )
     repeated = sorted({name for name in metrics if metrics.count(name) > 1})
     if repeated:
         raise EvaluationInputError(

@@ -12,19 +12,23 @@ from typing import Any
 _SHOWN = 120  # characters of a value
 
 
-def nearest(name: str, known: Iterable[Any]) -> str | None:
+def nearest(name: str, known: Iterable[Any], cutoff: float = 0.5) -> str | None:
     """The known name that looks most like `name`, None if none does; upper and lower case are one."""
     names = {str(each).lower(): str(each) for each in known}
-    found = difflib.get_close_matches(str(name).lower(), list(names), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(str(name).lower(), list(names), n=1, cutoff=cutoff)
     return names[found[0]] if found else None
+
+
+def hint(name: str, known: Iterable[Any], cutoff: float = 0.5) -> str:
+    """A sentence within a message, "Did you mean 'sigmoid'? "; "" if no known name is near."""
+    near = nearest(name, known, cutoff)
+    return "" if near is None else f"Did you mean {near!r}? "
 
 
 def did_you_mean(name: str, known: Iterable[Any]) -> str:
     """The end of a message, one or two sentences: the nearest known name, if there is one, and all names."""
     known = [str(each) for each in known]
-    near = nearest(name, known)
-    hint = "" if near is None else f"Did you mean {near!r}? "
-    return f"{hint}There are: {', '.join(known) or 'none'}."
+    return f"{hint(name, known)}There are: {', '.join(known) or 'none'}."
 
 
 def shown(value: Any) -> str:

@@ -4,7 +4,6 @@ The file is a Python program of the user's with a function `get_config()`, or `g
 goes wrong in it is told with its line, and what it returns is compared with the keys that there are.
 """
 
-import difflib
 import inspect
 import pathlib
 import traceback
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 
 from noise_sched.experiment import ranges
 from noise_sched.experiment.ranges import ConfigError
+from noise_sched.messages import nearest, shown
 
 
 def load(spec: str) -> ConfigDict:
@@ -39,7 +39,7 @@ def load(spec: str) -> ConfigDict:
     config = _run(given, path, lambda: get_config(*arguments))
     if not isinstance(config, ConfigDict):
         raise ConfigError(
-            f"{given}: get_config() returned {ranges.shown(config)} of type {type(config).__name__}, no "
+            f"{given}: get_config() returned {shown(config)} of type {type(config).__name__}, no "
             "ConfigDict. Return what configs.common.base() makes, with single keys changed."
         )
     try:
@@ -55,14 +55,13 @@ def _check_file(given: str, name: str, path: pathlib.Path) -> None:
             f"{given} names no file; give one, for example --config=configs/digits.py."
         )
     if "\0" in name or len(name) > 4096:
-        raise ConfigError(f"--config={ranges.shown(name)} is no name of a file.")
+        raise ConfigError(f"--config={shown(name)} is no name of a file.")
     if path.is_dir():
         files = ", ".join(sorted(str(file) for file in path.glob("*.py"))[:5]) or "none"
         raise ConfigError(f"{given}: {path} is a folder; give a file. Of its .py files: {files}.")
     if not path.is_file():
-        known = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        near = difflib.get_close_matches(str(path), known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(path.name, sorted(file.name for file in path.parent.glob("*.py")))
+        hint = "" if near is None else f" Did you mean {path.parent / near}?"
         raise ConfigError(f"{given}: there is no file {path}.{hint}")
     if path.suffix != ".py":
         raise ConfigError(

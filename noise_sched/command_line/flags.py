@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 
 from noise_sched.command_line import config_files, memory
 from noise_sched.experiment import ranges
+from noise_sched.messages import did_you_mean
 
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake in the input.")
 
@@ -201,7 +202,7 @@ def _check_override(path: str, known: dict[str, object]) -> None:
         section, _, name = section.rpartition(".")
     start = f"{section}." if section else ""
     names = {other[len(start) :].split(".")[0] for other in known if other.startswith(start)}
-    stop(f"unknown key {path}.{ranges.nearest(name, sorted(names))}")
+    stop(f"unknown key {path}. {did_you_mean(name, sorted(names))}")
 
 
 def _with_range(message: str) -> str:

@@ -1,21 +1,8 @@
-"""Downloads and prepares a TFDS data set so that training can read it without TensorFlow.
+"""Preparing a TFDS data set so that reading it needs no TensorFlow; the command is `noise_sched.prepare`."""
 
-    pip install 'noise_sched[tf]'
-    python -m noise_sched.data.prepare --dataset=cifar10 --data_dir=~/tensorflow_datasets
-    python -m noise_sched.data.prepare --dataset=downsampled_imagenet/64x64
-    python -m noise_sched.data.prepare --dataset=imagenet2012 --manual_dir=FOLDER_WITH_THE_TAR_FILES
-
-Public data sets need TensorFlow here, once. The files are written as array_record. A data set that
-is prepared already is left alone, and an interrupted preparation leaves nothing that could be taken
-for a finished one.
-"""
-
-import argparse
 import importlib.util
 import os
-import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import runpy
 
 from noise_sched.data import offline, tfds_dataset
 
@@ -80,47 +67,6 @@ def _expand(path: str | None) -> str | None:
     return None if path is None else os.path.expanduser(path)
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Refuses options that are empty or name a file where a folder is meant."""
-    for name, value in vars(options).items():
-        if value is not None and not value.strip():
-            raise ValueError(f"--{name}= is empty; leave it out, or give a value.")
-    for name in ("data_dir", "manual_dir"):
-        folder = getattr(options, name)
-        if folder is not None and os.path.isfile(os.path.expanduser(folder)):
-            raise ValueError(f"--{name}={folder} is a file; give a folder.")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes in one line, as the other commands tell them."""
-
-    def error(self, message: str) -> NoReturn:
-        """Prints the message and exits with code 2."""
-        print(f"error: {message}. `--help` lists the options.", file=sys.stderr)
-        sys.exit(2)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    parser = _Parser(
-        prog="python -m noise_sched.data.prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--dataset", required=True, help="name or name/config, as TFDS lists it")
-    parser.add_argument("--data_dir", help="default: TFDS_DATA_DIR or ~/tensorflow_datasets")
-    parser.add_argument("--manual_dir", help="files that you downloaded by hand")
-    options = parser.parse_args(argv)
-    try:
-        _check(options)
-        folder = prepare(options.dataset, options.data_dir, options.manual_dir)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.dataset} is ready in {folder}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    # Where the command was before; by its name, because a room imports nothing from above it.
+    runpy.run_module("noise_sched.prepare", run_name="__main__", alter_sys=True)

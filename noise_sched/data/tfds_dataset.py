@@ -1,6 +1,6 @@
 """Data sets of TensorFlow Datasets, read without TensorFlow.
 
-A data set that was prepared once as array_record (see `noise_sched.data.prepare`) is found on disk
+A data set that was prepared once as array_record (see `noise_sched.prepare`) is found on disk
 and read by TFDS's own metadata; neither its generating code nor TensorFlow nor the network is
 touched. The encoded bytes are decoded by `noise_sched.data.images`, because TFDS's own decoder
 without TensorFlow keeps whatever channels a file has.
@@ -10,7 +10,6 @@ where that is a class label, and -1 (unlabelled) otherwise.
 """
 
 import dataclasses
-import difflib
 import importlib.util
 import os
 import re
@@ -20,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from noise_sched.data import images, offline
+from noise_sched.messages import nearest
 
 _NAME = re.compile(r"(?P<base>\w+)(/(?P<config>[^/:]+))?(:(?P<version>[\d.*]+))?")
 _SIZE_CONFIG = re.compile(r"(\d+)(x\1)?")
@@ -109,7 +109,7 @@ def open_tfds(
         ) from error
     except ValueError as error:
         raise ValueError(
-            f"data set {name!r} has no split {split!r}{_nearest(split, list(builder.info.splits))} "
+            f"data set {name!r} has no split {split!r}{_hint(split, list(builder.info.splits))} "
             f"(it has {', '.join(builder.info.splits)})."
         ) from error
     except Exception as error:
@@ -168,7 +168,7 @@ def resolve_name(name: str, image_size: int | None) -> str:
 def prepare_command(name: str, data_dir: str | None) -> str:
     """The two commands that prepare a data set, as shown in messages."""
     where = "" if data_dir is None else f" --data_dir={data_dir}"
-    lines = [f"    python -m noise_sched.data.prepare --dataset={name}{where}"]
+    lines = [f"    python -m noise_sched.prepare --dataset={name}{where}"]
     if importlib.util.find_spec("tensorflow") is None:
         lines.insert(0, "    pip install 'noise_sched[tf]'")
     return "\n".join(lines)
@@ -181,7 +181,7 @@ def check_known(name: str) -> None:
     base, config = (name, None) if match is None else (match["base"], match["config"])
     if base not in known:
         raise ValueError(
-            f"unknown data set {base!r}{_nearest(base, known)} (known: {_own()}, the image data "
+            f"unknown data set {base!r}{_hint(base, known)} (known: {_own()}, the image data "
             "sets of TFDS, what is prepared below data_dir, and 'folder:PATH')."
             + _folder_hint(name)
         )
@@ -189,7 +189,7 @@ def check_known(name: str) -> None:
     if config is not None and configs is not None and config not in configs:
         has = ", ".join(configs) or "none"
         raise ValueError(
-            f"data set {base!r} has no config {config!r}{_nearest(config, configs)} (it has {has})."
+            f"data set {base!r} has no config {config!r}{_hint(config, configs)} (it has {has})."
         )
 
 
@@ -256,9 +256,9 @@ def _own() -> str:
     return ", ".join(map(repr, offline.MODULES))
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _hint(name: str, known: list[str]) -> str:
+    near = nearest(name, known)
+    return "" if near is None else f"; did you mean {near!r}?"
 
 
 def _folder_hint(name: str) -> str:

@@ -1,4 +1,4 @@
-r"""Clocks: the variable in which an ODE solver takes its steps.
+r"""Clocks: the time variable u of the derivative dx/du that an ODE solver follows.
 
 The probability flow does not care how its time is counted, but Euler and Heun do: their error constants
 are those of the solution as a function of the clock u (Karras et al. 2022, arXiv 2206.00364, section 3
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion import schedules
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_positive
 from noise_sched.diffusion.pytrees import register_pytree
 
 Value = Float[Array, "*shape"]
@@ -57,7 +57,6 @@ class by_sigma:
     frame: ClassVar[str] = "ve"
 
     def time(self, cos: Value, sin: Value) -> Value:
-        """Returns tan(phi)."""
         return sin / cos
 
     def direction(self, time: Value) -> tuple[Value, Value]:
@@ -65,7 +64,6 @@ class by_sigma:
         return jnp.ones_like(time), time
 
     def rate(self, cos: Value, sin: Value) -> Value:
-        """Returns cos^2."""
         return cos * cos
 
 
@@ -217,11 +215,7 @@ class by_beta:
     beta_min: Leaf = 0.1
 
     def __post_init__(self):
-        if is_plain(self.beta_d):
-            require(
-                self.beta_d > 0,
-                f"by_beta(beta_d) must be positive, got {self.beta_d}; published value 19.9.",
-            )
+        check_positive("by_beta(beta_d)", self.beta_d, "published value 19.9")
 
     def time(self, cos: Value, sin: Value) -> Value:
         """The t at which the process has this direction."""

@@ -41,7 +41,6 @@ class gamma:
     supports_zero_snr: ClassVar[bool] = True
 
     def __call__(self, level: NoiseLevel) -> Float[Array, "batch"]:
-        """Returns scale * gamma."""
         return self.scale * level.gamma
 
 
@@ -58,7 +57,6 @@ class angle:
     supports_zero_snr: ClassVar[bool] = True
 
     def __call__(self, level: NoiseLevel) -> Float[Array, "batch"]:
-        """Returns scale * angle."""
         return self.scale * level.angle
 
 

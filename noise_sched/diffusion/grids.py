@@ -87,7 +87,6 @@ class leading:
     offset: int = dataclasses.field(default=0, metadata={"static": True})
 
     def __call__(self, steps: int) -> Float[Array, "times"]:
-        """Returns the times of the levels, noisiest first, then 0."""
         _check_steps(steps, self.levels)
         k = 1 + self.offset + np.arange(steps)[::-1] * (self.levels // steps)
         require(
@@ -110,7 +109,6 @@ class linspace:
     levels: int = dataclasses.field(default=1000, metadata={"static": True})
 
     def __call__(self, steps: int) -> Float[Array, "times"]:
-        """Returns the times of the levels, noisiest first, then 0."""
         _check_steps(steps, self.levels)
         if steps == 1:
             return _times(np.asarray([self.levels]), self.levels)
@@ -129,7 +127,6 @@ class trailing:
     levels: int = dataclasses.field(default=1000, metadata={"static": True})
 
     def __call__(self, steps: int) -> Float[Array, "times"]:
-        """Returns the times of the levels, noisiest first, then 0."""
         _check_steps(steps, self.levels)
         k = np.round(self.levels * np.arange(steps, 0, -1) / steps)
         return _times(k, self.levels)
@@ -150,7 +147,6 @@ class iddpm:
     skip: int = dataclasses.field(default=8, metadata={"static": True})
 
     def __call__(self, steps: int) -> Float[Array, "times"]:
-        """Returns the times of the levels, noisiest first, then 0."""
         _check_steps(steps, self.levels - self.skip)
         span = self.levels - 1 - self.skip
         j = np.floor(self.skip + span / max(steps - 1, 1) * np.arange(steps) + 0.5)

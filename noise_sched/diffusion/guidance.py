@@ -11,9 +11,9 @@ output, so (1) is the same in eps, x0 or v. It comes before thresholding, as pub
 same in every space: it is done in `space`, which should be what the network predicts (v in the paper).
 
 A network's memory (RIN's latents) means something to that network only. `cfg` asks one network twice: its
-memory is the conditional branch's, which both branches read, as published (Jabri et al. 2022, arXiv
-2212.11972). `autoguide` asks two networks: its memory is the pair (the network's own, the guide's), and
-each advances by its own passes.
+memory is the conditional denoiser's, which both read, as published (Jabri et al. 2022, arXiv 2212.11972).
+`autoguide` asks two networks: its memory is the pair (the network's own, the guide's), and each advances by
+its own passes.
 """
 
 import dataclasses
@@ -25,7 +25,14 @@ from jaxtyping import Array
 
 from noise_sched.diffusion import parametrization
 from noise_sched.diffusion.denoiser import Denoise, Memory
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import (
+    Leaf,
+    check_not_negative,
+    check_share,
+    is_plain,
+    is_zero,
+    require,
+)
 from noise_sched.diffusion.parametrization import Parametrization, Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -62,24 +69,31 @@ class none:
     other: ClassVar[str] = "none"
 
     def memory(self, conditional: Memory, other: Memory) -> Memory:
-        """Returns `conditional`."""
         return conditional
 
     def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
-        """Returns `conditional`."""
         return conditional
 
 
+@dataclasses.dataclass(frozen=True)
 class _Extrapolation:
-    """Equations (1) and (2). Subclasses are frozen dataclasses with w, rescale and space.
+    """Equations (1) and (2); the fields are `cfg`'s.
 
-    They say whether the two denoisers are one network, whose memory both read, or two with one each.
+    `two_networks` says whether the two denoisers have a memory each, or are one network and read one.
     """
 
-    w: Leaf
-    rescale: Leaf
-    space: Any
+    w: Leaf = 1.0
+    rescale: Leaf = 0.0
+    space: Any = dataclasses.field(
+        default=parametrization.v(), metadata={"kind": "parametrization"}
+    )
     two_networks: ClassVar[bool]
+
+    def __post_init__(self):
+        name = type(self).__name__
+        note = "1 means no guidance, larger follows the wanted prediction more"
+        check_not_negative(f"{name}(w)", self.w, note)
+        check_share(f"{name}(rescale)", self.rescale, "0 is none, 0.7 the published value")
 
     @property
     def does_nothing(self) -> bool:
@@ -105,12 +119,12 @@ class _Extrapolation:
     ) -> Prediction:
         """Equations (1) and (2), for `level` of shape [batch]."""
         guided = jax.tree.map(lambda c, u: u + self.w * (c - u), wanted, away)
-        if is_plain(self.rescale) and self.rescale == 0:
+        if is_zero(self.rescale):
             return guided
         space: Parametrization = self.space
         out = space.target(level, guided.x0, guided.eps)
-        std = _spread(out)
-        ratio = _spread(space.target(level, wanted.x0, wanted.eps)) / jnp.where(std > 0, std, 1.0)
+        std = _std(out)
+        ratio = _std(space.target(level, wanted.x0, wanted.eps)) / jnp.where(std > 0, std, 1.0)
         factor = self.rescale * jnp.where(std > 0, ratio, 1.0) + (1.0 - self.rescale)
         return space.to_prediction(level, x, out * factor)
 
@@ -127,27 +141,13 @@ class _Extrapolation:
 
         return guided
 
-    def _check(self) -> None:
-        name = type(self).__name__
-        if is_plain(self.w):
-            require(
-                self.w >= 0,
-                f"{name}(w) must be non-negative, got {self.w}; 1 means no guidance, larger follows "
-                "the wanted prediction more.",
-            )
-        if is_plain(self.rescale):
-            require(
-                0 <= self.rescale <= 1,
-                f"{name}(rescale) must lie in [0, 1], got {self.rescale}; 0 is none, 0.7 the published "
-                "value.",
-            )
-
 
 def _is_none(memory: Memory) -> bool:
     return isinstance(memory, tuple) and not memory
 
 
-def _spread(out: Images) -> Array:
+def _std(out: Images) -> Array:
+    """Of each image, [batch, 1, ...]."""
     return jnp.std(out, axis=tuple(range(1, out.ndim)), keepdims=True)
 
 
@@ -156,7 +156,7 @@ def _spread(out: Images) -> Array:
 class cfg(_Extrapolation):
     """Classifier-free guidance: away from the same network without the label.
 
-    Both branches read one memory, which the conditional branch writes.
+    Both denoisers read one memory, which the conditional one writes.
 
     Attributes:
       w: guidance scale, >= 0; 1 is none, 0 is unconditional.
@@ -164,16 +164,8 @@ class cfg(_Extrapolation):
       space: the parametrization in which (2) is done: the network's own.
     """
 
-    w: Leaf = 1.0
-    rescale: Leaf = 0.0
-    space: Any = dataclasses.field(
-        default=parametrization.v(), metadata={"kind": "parametrization"}
-    )
     other: ClassVar[str] = "unlabelled"
     two_networks: ClassVar[bool] = False
-
-    def __post_init__(self):
-        self._check()
 
 
 @register_pytree
@@ -186,20 +178,13 @@ class autoguide(_Extrapolation):
     all that must agree is what both are called with, x_t at a level, and so the process.
 
     Attributes:
-      w: guidance scale, >= 0; 1 is none. Published about 2.
+      w: as in `cfg`; published about 2.
       rescale, space: as in `cfg`.
     """
 
     w: Leaf = 2.0
-    rescale: Leaf = 0.0
-    space: Any = dataclasses.field(
-        default=parametrization.v(), metadata={"kind": "parametrization"}
-    )
     other: ClassVar[str] = "weights"
     two_networks: ClassVar[bool] = True
-
-    def __post_init__(self):
-        self._check()
 
 
 @register_pytree
@@ -222,8 +207,7 @@ class interval:
     high: Leaf | None = None
 
     def __post_init__(self):
-        if is_plain(self.low):
-            require(self.low >= 0, f"interval(low) is sigma / alpha, >= 0, got {self.low}.")
+        check_not_negative("interval(low)", self.low, "it is a noise level sigma / alpha")
         if is_plain(self.low, self.high):
             require(
                 self.low < self.high,
@@ -237,11 +221,9 @@ class interval:
 
     @property
     def other(self) -> str:
-        """The inner guidance's."""
         return self.guidance.other
 
     def memory(self, conditional: Memory, other: Memory) -> Memory:
-        """The inner guidance's."""
         return self.guidance.memory(conditional, other)
 
     def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:

@@ -4,6 +4,7 @@ A hyper-parameter is a pytree leaf, so inside `jit` or `vmap` it is a tracer who
 knows. Plain Python numbers, which is what people type, are checked; everything else passes.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -37,6 +38,42 @@ def require(condition: bool, message: str) -> None:
     """Raises `ValueError(message)` unless `condition`."""
     if not condition:
         raise ValueError(message)
+
+
+def is_zero(value: Any) -> bool:
+    """Whether `value` is the plain number 0, not something traced that may be it."""
+    return is_plain(value) and value == 0
+
+
+def check_positive(name: str, value: Leaf, note: str) -> None:
+    """Refuses a plain number that is not above 0; `note` says what would do."""
+    if is_plain(value):
+        require(value > 0, f"{name} must be positive, got {value}; {note}.")
+
+
+def check_not_negative(name: str, value: Leaf, note: str) -> None:
+    """Refuses a plain number below 0; `note` says what would do."""
+    if is_plain(value):
+        require(value >= 0, f"{name} must be non-negative, got {value}; {note}.")
+
+
+def check_fraction(name: str, value: Leaf, note: str) -> None:
+    """Refuses a plain number outside (0, 1]; `note` says what would do."""
+    if is_plain(value):
+        require(0 < value <= 1, f"{name} must lie in (0, 1], got {value}; {note}.")
+
+
+def check_share(name: str, value: Leaf, note: str) -> None:
+    """Refuses a plain number outside [0, 1]; `note` says what the two ends are."""
+    if is_plain(value):
+        require(0 <= value <= 1, f"{name} must lie in [0, 1], got {value}; {note}.")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any], note: str = "") -> None:
+    """Refuses a value that is not among the `choices`; `note` says more of them."""
+    *others, last = map(repr, choices)
+    more = f"; {note}" if note else ""
+    require(value in choices, f"{name} must be {', '.join(others)} or {last}, got {value!r}{more}.")
 
 
 def as_float(value: ArrayLike) -> jax.Array:

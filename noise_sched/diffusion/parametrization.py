@@ -36,7 +36,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_positive
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 
@@ -101,7 +101,6 @@ class eps:
         return Prediction(x0=clip((x - level.sigma * out) / level.alpha), eps=out)
 
     def error_scale(self, level: NoiseLevel) -> Float[Array, "batch"]:
-        """Returns alpha."""
         return level.alpha
 
 
@@ -126,7 +125,6 @@ class x0:
         return from_x0(level, x, clip(out))
 
     def error_scale(self, level: NoiseLevel) -> Float[Array, "batch"]:
-        """Returns sigma."""
         return level.sigma
 
 
@@ -155,7 +153,6 @@ class v:
         )
 
     def error_scale(self, level: NoiseLevel) -> Float[Array, "batch"]:
-        """Returns b h."""
         return level.input_scale * _circle(level)[2]
 
 
@@ -187,8 +184,8 @@ class edm:
         """(sigma x0 / s_d - alpha s_d eps) / S."""
         level = level.expand_to(x0)
         sigma_data = jnp.asarray(self.sigma_data, x0.dtype)
-        spread = self._spread(level)
-        return level.sigma / spread * (x0 / sigma_data) - level.alpha / spread * sigma_data * eps
+        std = self._std(level)
+        return level.sigma / std * (x0 / sigma_data) - level.alpha / std * sigma_data * eps
 
     def to_prediction(
         self, level: NoiseLevel, x: Images, out: Images, clip: Clip = _keep
@@ -196,18 +193,19 @@ class edm:
         """Equation (4), solved for x0 and eps."""
         level = level.expand_to(x)
         sigma_data = jnp.asarray(self.sigma_data, x.dtype)
-        spread = self._spread(level)
-        skip, kept = level.alpha * sigma_data / spread, level.sigma / spread
+        std = self._std(level)
+        skip, kept = level.alpha * sigma_data / std, level.sigma / std
         return Prediction(
-            x0=clip(sigma_data * skip / spread * x + sigma_data * kept * out),
-            eps=kept / spread * x - skip * out,
+            x0=clip(sigma_data * skip / std * x + sigma_data * kept * out),
+            eps=kept / std * x - skip * out,
         )
 
     def error_scale(self, level: NoiseLevel) -> Float[Array, "batch"]:
         """Returns S / s_d."""
-        return self._spread(level) / jnp.asarray(self.sigma_data, level.alpha.dtype)
+        return self._std(level) / jnp.asarray(self.sigma_data, level.alpha.dtype)
 
-    def _spread(self, level: NoiseLevel) -> Array:
+    def _std(self, level: NoiseLevel) -> Array:
+        """S, of the noisy images."""
         sigma_data = jnp.asarray(self.sigma_data, level.alpha.dtype)
         return jnp.sqrt(jnp.square(level.alpha * sigma_data) + jnp.square(level.sigma))
 
@@ -258,18 +256,13 @@ class score:
         return Prediction(x0=clip((x + level.sigma * out) / level.alpha), eps=-out)
 
     def error_scale(self, level: NoiseLevel) -> Float[Array, "batch"]:
-        """Returns alpha."""
         return level.alpha
 
 
 def check_sigma_data(name: str, sigma_data: Leaf) -> None:
     """Refuses a standard deviation of the data that is not positive."""
-    if is_plain(sigma_data):
-        require(
-            sigma_data > 0,
-            f"{name}(sigma_data) must be positive, got {sigma_data}. Measure the standard deviation "
-            "of the images in [-1, 1]; EDM uses 0.5.",
-        )
+    note = "measure the standard deviation of the images in [-1, 1]; EDM uses 0.5"
+    check_positive(f"{name}(sigma_data)", sigma_data, note)
 
 
 def from_x0(level: NoiseLevel, x: Images, x0: Images) -> Prediction:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_positive
 from noise_sched.diffusion.pytrees import register_pytree
 
 Images = Float[Array, "batch *event"]
@@ -105,12 +105,8 @@ class vp:
     supports_zero_snr: ClassVar[bool] = True
 
     def __post_init__(self):
-        if is_plain(self.input_scale):
-            require(
-                self.input_scale > 0,
-                f"vp(input_scale) must be positive, got {self.input_scale}. Smaller means noisier "
-                "at every t; 1 leaves the schedule as it is.",
-            )
+        note = "smaller is noisier at every t, 1 leaves the schedule as it is"
+        check_positive("vp(input_scale)", self.input_scale, note)
 
     def level(self, logsnr: Float[Array, "*shape"]) -> NoiseLevel:
         """(alpha, sigma) at the schedule's `logsnr`; exact at +-inf. No value is refused."""

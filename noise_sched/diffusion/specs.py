@@ -13,7 +13,6 @@ kind; with `metadata={"static": True}` a value of its annotated type, or a list 
 
 import ast
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Mapping
 from types import ModuleType
@@ -34,6 +33,7 @@ from noise_sched.diffusion import (
     weighting,
 )
 from noise_sched.diffusion.numbers import fits_float32
+from noise_sched.messages import did_you_mean, hint, shown
 
 KINDS: dict[str, ModuleType] = {
     "schedule": schedules,
@@ -57,7 +57,6 @@ MAX_LENGTH = 200_000
 MAX_DEPTH = 20
 # Of whole numbers, which are levels, orders and steps.
 MAX_WHOLE = 1_000_000
-_SHOWN = 120  # characters of a spec in a message
 
 
 class SpecError(ValueError):
@@ -88,24 +87,22 @@ def build(spec: str, kind: str | None = None, names: Mapping[str, float] | None 
       SpecError: naming the nearest valid name or the call's true signature.
     """
     if kind is not None and kind not in KINDS:
-        raise SpecError(
-            f"unknown kind {kind!r}. {_nearest(str(kind), KINDS)}Known: {_list(KINDS)}."
-        )
-    return _build_node(_parse(spec, kind), _shown(spec), kind, names or {})
+        raise SpecError(f"unknown kind {kind!r}. {did_you_mean(kind, KINDS)}")
+    return _build_node(_parse(spec, kind), shown(spec), kind, names or {})
 
 
 def _parse(spec: str, kind: str | None) -> ast.expr:
     if not isinstance(spec, str):
         raise SpecError(
             f"expected {_title(kind)} as a string, for example {_example(kind)!r}, got "
-            f"{_shown(spec)} of type {type(spec).__name__}."
+            f"{shown(spec)} of type {type(spec).__name__}."
         )
     if len(spec) > MAX_LENGTH:
         raise SpecError(
-            f"{_title(kind)} {_shown(spec)} is {len(spec):,} characters long; at most {MAX_LENGTH:,} are "
+            f"{_title(kind)} {shown(spec)} is {len(spec):,} characters long; at most {MAX_LENGTH:,} are "
             "read."
         )
-    # Before Python's parser, which fails in several ways on what is nested too deep.
+    # Before Python's parser, which fails in several ways on deep nesting.
     _check_depth(_bracket_depth(spec), spec, kind)
     try:
         node = ast.parse(spec.strip(), mode="eval").body
@@ -121,7 +118,7 @@ def _parse(spec: str, kind: str | None) -> ast.expr:
         _check_depth(_node_depth(node), spec, kind)
         return node
     raise SpecError(
-        f"cannot read {_title(kind)} {_shown(spec)}: {reason}. Write it as a call, for example "
+        f"cannot read {_title(kind)} {shown(spec)}: {reason}. Write it as a call, for example "
         f"{_example(kind)!r}."
     )
 
@@ -148,7 +145,7 @@ def _node_depth(node: ast.expr) -> int:
 def _check_depth(depth: int, spec: str, kind: str | None) -> None:
     if depth > MAX_DEPTH:
         raise SpecError(
-            f"cannot read {_title(kind)} {_shown(spec)}: it is nested {depth} deep, at most {MAX_DEPTH} "
+            f"cannot read {_title(kind)} {shown(spec)}: it is nested {depth} deep, at most {MAX_DEPTH} "
             "are read."
         )
 
@@ -200,7 +197,7 @@ def _argument(
                 f"booleans{_shared(names)} or other specs; nothing is evaluated."
             ) from None
     if not _is_allowed(value, field):
-        raise SpecError(_wrong_type(made, field, spec, _shown(value)))
+        raise SpecError(_wrong_type(made, field, spec, shown(value)))
     return value
 
 
@@ -261,9 +258,7 @@ def _find(
     if found:
         return next(iter(found.values()))
     known = sorted({choice for each in kinds for choice in choices(each)})
-    raise SpecError(
-        f"unknown {kind or 'name'} {name!r} in {spec}. {_nearest(name, known)}Known: {_list(known)}."
-    )
+    raise SpecError(f"unknown {kind or 'name'} {name!r} in {spec}. {did_you_mean(name, known)}")
 
 
 def _takes(made: type, args: list[ast.expr], keywords: dict[str, ast.expr]) -> bool:
@@ -277,29 +272,14 @@ def _takes(made: type, args: list[ast.expr], keywords: dict[str, ast.expr]) -> b
 def _wrong_arguments(made: type, spec: str, keywords: Mapping[str, Any], reason: str) -> str:
     known = list(inspect.signature(made).parameters)
     unknown = [name for name in keywords if name not in known]
-    hint = _nearest(unknown[0], known) if unknown else ""
-    return f"in {spec}: {reason}. {hint}The call is {_signature(made)}."
+    near = hint(unknown[0], known) if unknown else ""
+    return f"in {spec}: {reason}. {near}The call is {_signature(made)}."
 
 
 def _signature(made: type) -> str:
     parameters = inspect.signature(made).parameters.items()
     listed = (name if p.default is p.empty else f"{name}={p.default!r}" for name, p in parameters)
     return f"{made.__name__}({', '.join(listed)})"
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}? " if near else ""
-
-
-def _list(known: Any) -> str:
-    return ", ".join(known)
-
-
-def _shown(spec: Any) -> str:
-    """`repr` of what was given, cut to a readable length."""
-    text = repr(spec)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
 
 
 def _shared(names: Mapping[str, float]) -> str:

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_fraction, check_positive, is_plain, require
 from noise_sched.diffusion.parametrization import Prediction, from_x0
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -54,12 +54,8 @@ class static:
     keep_eps: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self):
-        if is_plain(self.bound):
-            require(
-                self.bound > 0,
-                f"static(bound) must be positive, got {self.bound}; images in [-1, 1] need 1, "
-                "and 'none()' turns clipping off.",
-            )
+        note = "images in [-1, 1] need 1, and 'none()' turns clipping off"
+        check_positive("static(bound)", self.bound, note)
         _check_keep_eps("static", self.keep_eps)
 
     def __call__(self, denoise: Denoise) -> Denoise:
@@ -95,13 +91,8 @@ class dynamic:
     keep_eps: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def __post_init__(self):
-        if is_plain(self.percentile):
-            require(
-                0 < self.percentile <= 1,
-                f"dynamic(percentile) must lie in (0, 1], got {self.percentile}; published 0.995.",
-            )
-        if is_plain(self.bound):
-            require(self.bound > 0, f"dynamic(bound) must be positive, got {self.bound}.")
+        check_fraction("dynamic(percentile)", self.percentile, "published 0.995")
+        check_positive("dynamic(bound)", self.bound, "images in [-1, 1] need 1")
         if is_plain(self.bound, self.maximum):
             require(
                 self.maximum >= self.bound,

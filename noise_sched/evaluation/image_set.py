@@ -6,11 +6,9 @@ A set is read from an `.npz` with `images` [count, height, width, channels] and 
 """
 
 import dataclasses
-import difflib
 import json
 import pathlib
 import re
-from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -18,6 +16,7 @@ from PIL import Image
 
 from noise_sched.evaluation import npz
 from noise_sched.evaluation.errors import EvaluationInputError as EvaluationInputError
+from noise_sched.messages import nearest
 
 # How far float images may overshoot [-1, 1]: rounding, but not a wrong scale.
 RANGE_TOLERANCE = 1e-3
@@ -123,7 +122,7 @@ def read_image_set(path: str | pathlib.Path) -> ImageSet:
     in the order of the names, or an object of name to label. PNGs without labels are read, too.
 
     Raises:
-      EvaluationInputError: nothing is there, or what is there cannot be read as images.
+      EvaluationInputError: nothing is there, or it cannot be read as images.
     """
     if not str(path).strip() or "\0" in str(path):
         raise EvaluationInputError(
@@ -139,21 +138,13 @@ def read_image_set(path: str | pathlib.Path) -> ImageSet:
     return _read_npz(path)
 
 
-def nearest_name(name: str, names: Iterable[str]) -> str:
-    """The end of a message: the nearest valid name, if one is near, and all of them."""
-    names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{hint} There are: {', '.join(names)}."
-
-
 def _neighbours(path: pathlib.Path) -> str:
     """What is beside a path that does not exist, as a hint."""
     if not path.parent.is_dir():
         return ""
     found = sorted(p.name for p in path.parent.iterdir() if p.is_dir() or p.suffix == ".npz")
-    close = difflib.get_close_matches(path.name, found, n=1)
-    return f" Did you mean {path.parent / close[0]}?" if close else ""
+    near = nearest(path.name, found)
+    return "" if near is None else f" Did you mean {path.parent / near}?"
 
 
 def _read_npz(path: pathlib.Path) -> ImageSet:

@@ -1,7 +1,7 @@
 """Distance to the nearest real image: noise lies far from all of them, a copy on top of one.
 
 The distance of two images is the root of their mean squared difference over pixels and channels,
-with 0 black and 1 white. What is near and far is taken from the real images themselves: the
+with 0 black and 1 white. The real images themselves say what counts as near and far: the
 distance of each to the nearest other one. An image is far (noise, or a thing that the data does not
 have) beyond the 99th percentile of those distances, and a copy below the 1st: each holds for 1 % of
 the real images, by definition.

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import datasets
 
-from noise_sched.evaluation.image_set import EvaluationInputError, ImageSet, nearest_name
+from noise_sched.evaluation.image_set import EvaluationInputError, ImageSet
+from noise_sched.messages import did_you_mean
 
 
 def digits() -> ImageSet:
@@ -27,7 +28,7 @@ def reference(name: str) -> ImageSet:
     """
     if name not in REFERENCES:
         raise EvaluationInputError(
-            f"There is no reference {name!r}.{nearest_name(name, REFERENCES)}"
+            f"There is no reference {name!r}. {did_you_mean(name, REFERENCES)}"
         )
     return REFERENCES[name]()
 

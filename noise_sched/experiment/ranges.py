@@ -8,11 +8,12 @@ that it names. Mixes of values are the business of `rules`; a string that is a s
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from noise_sched.messages import did_you_mean, shown
 
 _STEPS = 2**31 - 1  # steps are counted in int32
 _SEED = 2**32 - 1  # jax.random.key takes a seed modulo 2^32, without a word
@@ -262,9 +263,9 @@ def _check_known(key: str) -> None:
         )
     if section and section not in _SECTIONS:
         first = section.split(".")[0]
-        what = "no section" if first in KEYS else f"unknown.{nearest(first, _names(''))}"
+        what = "no section" if first in KEYS else f"unknown. {did_you_mean(first, _names(''))}"
         raise ConfigError(f"config.{key}: config.{first} is {what}")
-    raise ConfigError(f"unknown key config.{key}.{nearest(name, _names(section))}")
+    raise ConfigError(f"unknown key config.{key}. {did_you_mean(name, _names(section))}")
 
 
 def _names(section: str) -> list[str]:
@@ -272,19 +273,3 @@ def _names(section: str) -> list[str]:
     if not section:
         return sorted({key.split(".")[0] for key in KEYS} | _SECTIONS)
     return [key.rpartition(".")[2] for key in KEYS if key.startswith(f"{section}.")]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message: the nearest known name, or which there are if none is near."""
-    known = [str(each) for each in known]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
-
-
-def shown(value: Any) -> str:
-    """`repr`, cut to a readable length."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python writes
-        text = f"a number of {value.bit_length():,} bits"
-    return text if len(text) <= 120 else f"{text[:120]}..."

@@ -92,7 +92,7 @@ def test_values_are_those_of_the_transforms(tiny_dir):
 def test_an_unprepared_data_set_says_what_to_run(tmp_path, name, shown):
     with pytest.raises(DatasetNotPreparedError) as error:
         open_source(name, image_size=64, data_dir=tmp_path)
-    command = f"python -m noise_sched.data.prepare --dataset={shown} --data_dir={tmp_path}\n"
+    command = f"python -m noise_sched.prepare --dataset={shown} --data_dir={tmp_path}\n"
     assert command in str(error.value) + "\n"
     assert str(tmp_path) in str(error.value)
 

@@ -454,7 +454,7 @@ def test_numbers_of_solvers_are_leaves(spec, field, values):
         ("euler_ancestral(2)", r"\[0, 1\], got 2"),
         ("deis(4)", "must be 1, 2 or 3, got 4"),
         ("lms(0)", "must be 1, 2, 3 or 4, got 0"),
-        ("pndm(start='rk')", "'heun', 'euler', 'runge_kutta', got 'rk'"),
+        ("pndm(start='rk')", "'heun', 'euler' or 'runge_kutta', got 'rk'"),
         ("pndm(5)", "must be 1, 2, 3 or 4, got 5"),
         ("dpm2(eta=-1)", r"\[0, 1\], got -1"),
         ("dpmpp_single(4)", "must be 1, 2 or 3, got 4"),

@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, as_float, check_positive, is_plain, require
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import GammaSchedule, Time, Value
 
@@ -31,11 +31,6 @@ def _check_interval(name, start, end, low=-float("inf"), high=float("inf")) -> N
             f"{name}(start, end) needs {low} <= start < end <= {high}, got start={start}, "
             f"end={end}. Noise grows from start to end; swap them if they are reversed.",
         )
-
-
-def _check_tau(name, tau) -> None:
-    if is_plain(tau):
-        require(tau > 0, f"{name}(tau) must be positive, got {tau}. The papers use 0.3 to 3.")
 
 
 @register_pytree
@@ -83,7 +78,7 @@ class cosine(GammaSchedule):
 
     def __post_init__(self):
         _check_interval("cosine", self.start, self.end, 0, 1)
-        _check_tau("cosine", self.tau)
+        check_positive("cosine(tau)", self.tau, "the papers use 0.3 to 3")
         _check_clip_min(self.clip_min)
 
     def powers(self, t: Value) -> tuple[Value, Value]:
@@ -190,7 +185,7 @@ class sigmoid(GammaSchedule):
 
     def __post_init__(self):
         _check_interval("sigmoid", self.start, self.end)
-        _check_tau("sigmoid", self.tau)
+        check_positive("sigmoid(tau)", self.tau, "the papers use 0.3 to 3")
         _check_clip_min(self.clip_min)
 
     def powers(self, t: Value) -> tuple[Value, Value]:

@@ -11,7 +11,7 @@ import dataclasses
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
-from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, as_float, check_positive
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import LogSnrSchedule, Time, Value
 
@@ -30,7 +30,7 @@ class lognormal(LogSnrSchedule):
     p_std: Leaf = 1.2
 
     def __post_init__(self):
-        _check_scale("lognormal(p_std)", self.p_std)
+        check_positive("lognormal(p_std)", self.p_std, "published 1.2")
 
     def logsnr(self, t: Time) -> Value:
         """-2 (p_mean + p_std Phi^-1(t))."""
@@ -54,7 +54,7 @@ class logit_normal(LogSnrSchedule):
     std: Leaf = 1.0
 
     def __post_init__(self):
-        _check_scale("logit_normal(std)", self.std)
+        check_positive("logit_normal(std)", self.std, "published 1")
 
     def logsnr(self, t: Time) -> Value:
         """-2 (mean + std Phi^-1(t))."""
@@ -79,7 +79,7 @@ class laplace(LogSnrSchedule):
     b: Leaf = 0.5
 
     def __post_init__(self):
-        _check_scale("laplace(b)", self.b)
+        check_positive("laplace(b)", self.b, "published 0.5")
 
     def logsnr(self, t: Time) -> Value:
         """Returns mu - b ln 2t in the first half, mu + b ln 2(1 - t) in the second."""
@@ -89,8 +89,3 @@ class laplace(LogSnrSchedule):
             -jnp.log(2.0 * jnp.minimum(t, 0.5)),
             jnp.log(2.0 * jnp.minimum(1.0 - t, 0.5)),
         )
-
-
-def _check_scale(name: str, scale: Leaf) -> None:
-    if is_plain(scale):
-        require(scale > 0, f"{name} must be positive, got {scale}.")

@@ -8,7 +8,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_positive, require
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import SigmaSchedule, Value, check_sigmas
 
@@ -32,8 +32,7 @@ class karras(SigmaSchedule):
 
     def __post_init__(self):
         check_sigmas("karras", self.sigma_min, self.sigma_max)
-        if is_plain(self.rho):
-            require(self.rho > 0, f"karras(rho) must be positive, got {self.rho}; EDM uses 7.")
+        check_positive("karras(rho)", self.rho, "EDM uses 7")
 
     def log_sigma(self, t: Value) -> Value:
         """Rho times the logarithm of the interpolated root."""
@@ -62,7 +61,6 @@ class geometric(SigmaSchedule):
         check_sigmas("geometric", self.sigma_min, self.sigma_max)
 
     def log_sigma(self, t: Value) -> Value:
-        """Linear in t."""
         low, high = jnp.asarray(self.sigma_min, t.dtype), jnp.asarray(self.sigma_max, t.dtype)
         return jnp.log(low) * (1.0 - t) + jnp.log(high) * t
 

@@ -105,7 +105,7 @@ def nearest_in(table: Table, logsnr: Value) -> jax.Array:
 
     Args:
       table: the logSNR of levels 1 .. T, non-increasing.
-      logsnr: of any shape; what is between clean data and the first level is the first.
+      logsnr: of any shape; above the first level's, towards clean data, it counts as the first.
     """
     log_sigmas = -0.5 * table
     xp = numpy_of(table)
@@ -150,15 +150,6 @@ def _check_levels(name: str, levels: int) -> None:
     )
 
 
-def _check_range(name: str, start: Leaf, end: Leaf) -> None:
-    if is_plain(start, end):
-        require(
-            0 <= start < 1 and 0 < end <= 1,
-            f"{name}(start, end) are the first and the last beta, in [0, 1), got start={start}, "
-            f"end={end}.",
-        )
-
-
 def _ramp(start: Leaf, end: Leaf, levels: int) -> Table:
     xp = numpy_of(start, end)
     i = np.arange(levels) / max(levels - 1, 1)
@@ -166,9 +157,28 @@ def _ramp(start: Leaf, end: Leaf, levels: int) -> Table:
     return start * (1.0 - i) + end * i
 
 
+@dataclasses.dataclass(frozen=True)
+class _BetaRange(TableSchedule):
+    """A table of betas between two, with the defaults of Ho et al. 2020."""
+
+    start: Leaf = 1e-4
+    end: Leaf = 0.02
+    levels: int = dataclasses.field(default=1000, metadata={"static": True})
+
+    def __post_init__(self):
+        name = type(self).__name__
+        _check_levels(name, self.levels)
+        if is_plain(self.start, self.end):
+            require(
+                0 <= self.start < 1 and 0 < self.end <= 1,
+                f"{name}(start, end) are the first and the last beta, in [0, 1), got start={self.start}, "
+                f"end={self.end}.",
+            )
+
+
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class linear_betas(TableSchedule):
+class linear_betas(_BetaRange):
     """beta linear in k (Ho et al. 2020). sqrt(abar_T) = 0.00635: not zero.
 
     Attributes:
@@ -176,22 +186,13 @@ class linear_betas(TableSchedule):
       levels: T.
     """
 
-    start: Leaf = 1e-4
-    end: Leaf = 0.02
-    levels: int = dataclasses.field(default=1000, metadata={"static": True})
-
-    def __post_init__(self):
-        _check_levels("linear_betas", self.levels)
-        _check_range("linear_betas", self.start, self.end)
-
     def beta_table(self) -> Table:
-        """beta_k."""
         return _ramp(self.start, self.end, self.levels)
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class scaled_linear(TableSchedule):
+class scaled_linear(_BetaRange):
     """sqrt(beta) linear in k: Stable Diffusion (Rombach et al. 2022). sqrt(abar_T) = 0.0683.
 
     Attributes:
@@ -201,34 +202,20 @@ class scaled_linear(TableSchedule):
 
     start: Leaf = 0.00085
     end: Leaf = 0.012
-    levels: int = dataclasses.field(default=1000, metadata={"static": True})
-
-    def __post_init__(self):
-        _check_levels("scaled_linear", self.levels)
-        _check_range("scaled_linear", self.start, self.end)
 
     def beta_table(self) -> Table:
-        """beta_k."""
         return _ramp(self.start**0.5, self.end**0.5, self.levels) ** 2
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class sigmoid_betas(TableSchedule):
+class sigmoid_betas(_BetaRange):
     """beta a logistic curve in k, from S(-6) to S(6) (GeoDiff). Not the gamma of `sigmoid`.
 
     Attributes:
       start, end: the betas at the curve's two asymptotes.
       levels: T.
     """
-
-    start: Leaf = 1e-4
-    end: Leaf = 0.02
-    levels: int = dataclasses.field(default=1000, metadata={"static": True})
-
-    def __post_init__(self):
-        _check_levels("sigmoid_betas", self.levels)
-        _check_range("sigmoid_betas", self.start, self.end)
 
     def beta_table(self) -> Table:
         """Returns start + (end - start) S(-6 .. 6)."""
@@ -302,11 +289,9 @@ class from_betas(TableSchedule):
 
     @property
     def num_levels(self) -> int:
-        """T."""
         return len(self.betas)
 
     def beta_table(self) -> Table:
-        """The betas."""
         return np.asarray(self.betas)
 
 
@@ -337,7 +322,6 @@ class from_alpha_bars(TableSchedule):
 
     @property
     def num_levels(self) -> int:
-        """T."""
         return len(self.alpha_bars)
 
     def table(self) -> Table:

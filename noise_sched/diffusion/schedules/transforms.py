@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from noise_sched.diffusion.numbers import Leaf, as_float, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, as_float, check_positive, is_plain, require
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.base import (
     GammaSchedule,
@@ -269,7 +269,6 @@ class discrete(TableSchedule):
 
     @property
     def num_levels(self) -> int:
-        """T."""
         return self.levels or num_levels(self.schedule)
 
     def table(self) -> Table:
@@ -342,5 +341,4 @@ def _log_ratio(a: Leaf, b: Leaf) -> Leaf:
 
 def _check_sizes(name: str, **sizes: Leaf) -> None:
     for field, size in sizes.items():
-        if is_plain(size):
-            require(size > 0, f"{name}({field}) is in pixels and must be positive, got {size}.")
+        check_positive(f"{name}({field})", size, "it is in pixels")

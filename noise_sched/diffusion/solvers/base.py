@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from noise_sched.diffusion.denoiser import Denoise, Memory
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, is_zero
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -67,6 +67,24 @@ class Solver(Protocol):
         ...
 
 
+class OneStep:
+    """A solver that keeps nothing of earlier steps."""
+
+    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
+        return ()
+
+
+class FreshNoise:
+    """A solver whose `eta` says how much of the noise is fresh."""
+
+    eta: Leaf
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether noise is used: everywhere but at a plain eta = 0."""
+        return not is_zero(self.eta)
+
+
 def draws(solver: Solver) -> int:
     """How many independent unit normal draws a step needs: 1, unless the solver has `draws`."""
     return getattr(solver, "draws", 1)
@@ -93,13 +111,7 @@ def signal_ratio(level: NoiseLevel, next_level: NoiseLevel) -> Leaf:
     return (level.alpha * next_level.sigma) / (next_level.alpha * level.sigma)
 
 
-def check_share(name: str, value: Leaf, meaning: str) -> None:
-    """Refuses a plain number outside [0, 1]; `meaning` says what the two ends are."""
-    if is_plain(value):
-        require(0 <= value <= 1, f"{name} must lie in [0, 1], got {value}; {meaning}.")
-
-
-def spread(coefficient: Float[Array, "batch"], x: Images) -> Float[Array, "batch *ones"]:
+def expand(coefficient: Float[Array, "batch"], x: Images) -> Float[Array, "batch *ones"]:
     """A [batch] coefficient, ready to multiply x [batch, ...] in x's dtype."""
     return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - 1)).astype(x.dtype)
 
@@ -115,7 +127,7 @@ def combination(coefficients: Sequence[Float[Array, "batch"]], images: Sequence[
     A step written as one such sum reads x and each prediction once.
     """
     first, *others = (
-        spread(coefficient, each) * each
+        expand(coefficient, each) * each
         for coefficient, each in zip(coefficients, images, strict=True)
     )
     return sum(others, start=first)

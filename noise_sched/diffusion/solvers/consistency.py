@@ -24,17 +24,17 @@ import jax.numpy as jnp
 from noise_sched.diffusion import schedules
 from noise_sched.diffusion.conditioning import Conditioning, index
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_positive, check_share, is_zero, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules.tables import num_levels
-from noise_sched.diffusion.solvers.base import State, check_share, combination, spread
+from noise_sched.diffusion.solvers.base import OneStep, State, combination, expand
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class lcm:
+class lcm(OneStep):
     """Multistep consistency sampling, equation (1) with rho_m = 0.
 
     Attributes:
@@ -46,28 +46,15 @@ class lcm:
     time: Conditioning | None = dataclasses.field(default=None, metadata={"kind": "conditioning"})
     scale: Leaf = 10.0
     sigma_data: Leaf = 0.5
+    stochastic = True
 
     def __post_init__(self):
         require(
             self.time is None or callable(self.time),
             f"lcm(time) must be None or a conditioning such as index(scaled_linear()), got {self.time!r}.",
         )
-        if is_plain(self.scale):
-            require(self.scale > 0, f"lcm(scale) must be positive, got {self.scale}; published 10.")
-        if is_plain(self.sigma_data):
-            require(
-                self.sigma_data > 0,
-                f"lcm(sigma_data) must be positive, got {self.sigma_data}; published 0.5.",
-            )
-
-    @property
-    def stochastic(self) -> bool:
-        """Always."""
-        return True
-
-    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
-        """No history."""
-        return ()
+        check_positive("lcm(scale)", self.scale, "published 10")
+        check_positive("lcm(sigma_data)", self.sigma_data, "published 0.5")
 
     def step(
         self,
@@ -91,7 +78,7 @@ class lcm:
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class tcd:
+class tcd(OneStep):
     """Trajectory consistency distillation's sampler, equation (1).
 
     Attributes:
@@ -116,11 +103,7 @@ class tcd:
     @property
     def stochastic(self) -> bool:
         """Whether noise is used: everywhere but at a plain gamma = 0."""
-        return not (is_plain(self.gamma) and self.gamma == 0)
-
-    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
-        """No history."""
-        return ()
+        return not is_zero(self.gamma)
 
     def step(
         self,
@@ -144,4 +127,4 @@ class tcd:
         x = combination((next_level.alpha, kept), (prediction.x0, prediction.eps))
         # Not a difference of squares: fused into one operation it may come out below 0.
         fresh = jnp.sqrt((next_level.sigma - kept) * (next_level.sigma + kept))
-        return State(x + spread(fresh, x) * noise, memory, state.history), prediction
+        return State(x + expand(fresh, x) * noise, memory, state.history), prediction

@@ -14,16 +14,16 @@ import dataclasses
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_share
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, snr_ratio
+from noise_sched.diffusion.solvers.base import FreshNoise, OneStep, State, snr_ratio
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class ddim:
+class ddim(OneStep, FreshNoise):
     """DDIM, equation (1).
 
     Attributes:
@@ -33,20 +33,7 @@ class ddim:
     eta: Leaf = 0.0
 
     def __post_init__(self):
-        if is_plain(self.eta):
-            require(
-                0 <= self.eta <= 1,
-                f"ddim(eta) must lie in [0, 1], got {self.eta}; 0 is deterministic, 1 ancestral.",
-            )
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether noise is used: everywhere but at a plain eta = 0."""
-        return not (is_plain(self.eta) and self.eta == 0)
-
-    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
-        """No history."""
-        return ()
+        check_share(f"{type(self).__name__}(eta)", self.eta, "0 is deterministic, 1 ancestral")
 
     def step(
         self,

@@ -17,16 +17,16 @@ import dataclasses
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import require
+from noise_sched.diffusion.numbers import check_choice, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, landing, snr_ratio
+from noise_sched.diffusion.solvers.base import OneStep, State, landing, snr_ratio
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class ddpm:
+class ddpm(OneStep):
     """Ancestral sampling, equations (1) and (2).
 
     Attributes:
@@ -38,25 +38,14 @@ class ddpm:
 
     variance: str = dataclasses.field(default="large", metadata={"static": True})
     last_noise: bool = dataclasses.field(default=False, metadata={"static": True})
+    stochastic = True
 
     def __post_init__(self):
-        require(
-            self.variance in ("large", "small"),
-            f"ddpm(variance) must be 'large' or 'small', got {self.variance!r}.",
-        )
+        check_choice("ddpm(variance)", self.variance, ("large", "small"))
         require(
             isinstance(self.last_noise, bool),
             f"ddpm(last_noise) must be True or False, got {self.last_noise!r}; published False.",
         )
-
-    @property
-    def stochastic(self) -> bool:
-        """Always."""
-        return True
-
-    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
-        """No history."""
-        return ()
 
     def step(
         self,
@@ -72,8 +61,8 @@ class ddpm:
         ratio = snr_ratio(level, next_level)
         kept = next_level.sigma * jnp.sqrt(ratio)
         mean = next_level.alpha * prediction.x0 + kept * prediction.eps
-        spread = level.sigma if self.variance == "large" else next_level.sigma
-        x = mean + spread * jnp.sqrt(1.0 - ratio) * noise
+        std = level.sigma if self.variance == "large" else next_level.sigma
+        x = mean + std * jnp.sqrt(1.0 - ratio) * noise
         if self.last_noise:
             prediction = landing(prediction, x, next_level)
         return State(x, memory, state.history), prediction

@@ -17,7 +17,7 @@ import math
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import require
+from noise_sched.diffusion.numbers import check_choice
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -27,6 +27,7 @@ from noise_sched.diffusion.solvers.multistep import (
     Earlier,
     ddim_with,
     extrapolation,
+    is_short,
     nodes_of,
     nothing_earlier,
     reachable_order,
@@ -46,22 +47,16 @@ class deis:
 
     order: int = dataclasses.field(default=2, metadata={"static": True})
     lower_order_final: bool = dataclasses.field(default=True, metadata={"static": True})
+    stochastic = False
 
     def __post_init__(self):
-        require(
-            self.order in (1, 2, 3),
-            f"deis(order) must be 1, 2 or 3, got {self.order!r}; 1 is ddim().",
-        )
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
+        check_choice("deis(order)", self.order, (1, 2, 3), "1 is ddim()")
 
     def init(self, x: Images, levels: NoiseLevel) -> Earlier:
         """No earlier predictions, `order` - 1 of them."""
-        short = levels.alpha.shape[0] - 1 < 15
-        return nothing_earlier(self.order - 1, x, levels, self.lower_order_final and short)
+        return nothing_earlier(
+            self.order - 1, x, levels, self.lower_order_final and is_short(levels)
+        )
 
     def step(
         self,

@@ -17,17 +17,18 @@ import jax
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain
+from noise_sched.diffusion.numbers import Leaf, check_share
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import (
+    FreshNoise,
+    OneStep,
     State,
-    check_share,
     combination,
+    expand,
     select,
     snr_ratio,
-    spread,
 )
 from noise_sched.diffusion.solvers.multistep import ddim_with
 from noise_sched.diffusion.solvers.ode import level_towards
@@ -35,7 +36,7 @@ from noise_sched.diffusion.solvers.ode import level_towards
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class dpm2:
+class dpm2(OneStep, FreshNoise):
     """DPM-Solver-2, equation (3): second order for eta = 0.
 
     Attributes:
@@ -46,15 +47,6 @@ class dpm2:
 
     def __post_init__(self):
         check_share("dpm2(eta)", self.eta, "0 is deterministic, 1 ancestral")
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether noise is used: everywhere but at a plain eta = 0."""
-        return not (is_plain(self.eta) and self.eta == 0)
-
-    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
-        """No history."""
-        return ()
 
     def step(
         self,
@@ -88,5 +80,5 @@ class dpm2:
 
         x, memory = jax.lax.cond(jnp.any(has_middle), second_order, first_order)
         if self.stochastic:
-            x = x + spread(next_level.sigma * jnp.sqrt(fresh), x) * noise
+            x = x + expand(next_level.sigma * jnp.sqrt(fresh), x) * noise
         return State(x, memory, state.history), prediction

@@ -25,18 +25,18 @@ from typing import Any
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_choice, check_share
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, combination, signal_ratio, spread
+from noise_sched.diffusion.solvers.base import FreshNoise, State, combination, expand, signal_ratio
 from noise_sched.diffusion.solvers.exponential import psi
-from noise_sched.diffusion.solvers.multistep import Earlier, nothing_earlier
+from noise_sched.diffusion.solvers.multistep import Earlier, is_short, nothing_earlier
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class dpmpp:
+class dpmpp(FreshNoise):
     """DPM-Solver++, equation (1); one network evaluation per step at every order.
 
     Attributes:
@@ -53,31 +53,17 @@ class dpmpp:
     lower_order_final: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def __post_init__(self):
-        require(
-            self.order in (1, 2, 3),
-            f"dpmpp(order) must be 1, 2 or 3, got {self.order!r}; 2 is the usual choice.",
-        )
-        if is_plain(self.eta):
-            require(
-                0 <= self.eta <= 1,
-                f"dpmpp(eta) must lie in [0, 1], got {self.eta}; 0 is the ODE, 1 the SDE.",
-            )
-        require(
-            self.variant in ("midpoint", "heun"),
-            f"dpmpp(variant) must be 'midpoint' or 'heun', got {self.variant!r}.",
-        )
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether noise is used: everywhere but at a plain eta = 0."""
-        return not (is_plain(self.eta) and self.eta == 0)
+        check_choice("dpmpp(order)", self.order, (1, 2, 3), "2 is the usual choice")
+        check_share("dpmpp(eta)", self.eta, "0 is the ODE, 1 the SDE")
+        check_choice("dpmpp(variant)", self.variant, ("midpoint", "heun"))
 
     def init(self, x: Images, levels: NoiseLevel) -> Any:
         """No earlier predictions, `order` - 1 of them."""
         if self.order == 1:
             return ()
-        short = levels.alpha.shape[0] - 1 < 15
-        return nothing_earlier(self.order - 1, x, levels, self.lower_order_final and short)
+        return nothing_earlier(
+            self.order - 1, x, levels, self.lower_order_final and is_short(levels)
+        )
 
     def step(
         self,
@@ -102,15 +88,13 @@ class dpmpp:
             weights = [*self._weights(length, history), 0.0]
             shares = [gained + weights[0]]
             shares += [later - weight for weight, later in itertools.pairwise(weights)]
-            history = Earlier(
-                tuple(predictions[:-1]), (length, *history.steps[:-1]), history.remaining - 1
-            )
+            history = history.extended(prediction.x0, length)
         x = combination(
             [kept, *(next_level.alpha * share for share in shares)], [state.x, *predictions]
         )
         if self.stochastic:
             fresh = next_level.sigma * jnp.sqrt(1.0 - jnp.square(power))
-            x = x + spread(fresh, x) * noise
+            x = x + expand(fresh, x) * noise
         return State(x, memory, history), prediction
 
     def _weights(self, h: Leaf, history: Earlier) -> list[Leaf]:

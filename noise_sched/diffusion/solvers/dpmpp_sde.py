@@ -23,24 +23,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_fraction, check_share
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import (
+    FreshNoise,
+    OneStep,
     State,
-    check_share,
     combination,
+    expand,
     select,
     signal_ratio,
-    spread,
 )
 from noise_sched.diffusion.solvers.ode import level_towards
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class dpmpp_sde:
+class dpmpp_sde(OneStep, FreshNoise):
     """Singlestep DPM-Solver++ for the SDE, equation (3).
 
     Attributes:
@@ -53,25 +54,12 @@ class dpmpp_sde:
 
     def __post_init__(self):
         check_share("dpmpp_sde(eta)", self.eta, "1 is the SDE, 0 the ODE")
-        if is_plain(self.stage):
-            require(
-                0 < self.stage <= 1,
-                f"dpmpp_sde(stage) must lie in (0, 1], got {self.stage}; published 0.5.",
-            )
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether noise is used: everywhere but at a plain eta = 0."""
-        return not (is_plain(self.eta) and self.eta == 0)
+        check_fraction("dpmpp_sde(stage)", self.stage, "published 0.5")
 
     @property
     def draws(self) -> int:
         """z_1 and z_2 of equation (4)."""
         return 2 if self.stochastic else 1
-
-    def init(self, x: Images, levels: NoiseLevel) -> tuple[()]:
-        """No history."""
-        return ()
 
     def step(
         self,
@@ -95,7 +83,7 @@ class dpmpp_sde:
             middle = level_towards(level, next_level, jnp.ones_like(ratio), ratio)
             halfway = self._step_to(middle, level, state.x, prediction.x0, first)
             again, next_memory = denoise(halfway, middle, memory)
-            share = spread(jnp.broadcast_to(0.5 / stage, ratio.shape), state.x)
+            share = expand(jnp.broadcast_to(0.5 / stage, ratio.shape), state.x)
             x0 = prediction.x0 + share * (again.x0 - prediction.x0)
             common = (level.ratio - ratio) / (level.ratio - next_level.ratio)
             z = combination((jnp.sqrt(common), jnp.sqrt(1.0 - common)), (first, second))
@@ -117,4 +105,4 @@ class dpmpp_sde:
         x = combination(
             (target.sigma / level.sigma * down, target.alpha * (1.0 - ratio * down)), (x, x0)
         )
-        return x + spread(target.sigma * jnp.sqrt(fresh), x) * z if self.stochastic else x
+        return x + expand(target.sigma * jnp.sqrt(fresh), x) * z if self.stochastic else x

@@ -22,17 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_choice, check_share, require
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import (
+    FreshNoise,
     State,
-    check_share,
     combination,
+    expand,
     select,
     signal_ratio,
-    spread,
 )
 from noise_sched.diffusion.solvers.exponential import psi
 from noise_sched.diffusion.solvers.multistep import solve
@@ -64,7 +64,7 @@ class Group:
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class dpmpp_single:
+class dpmpp_single(FreshNoise):
     """Singlestep DPM-Solver++, equation (1); one network evaluation per step at every order.
 
     Attributes:
@@ -81,20 +81,9 @@ class dpmpp_single:
     lower_order_final: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def __post_init__(self):
-        require(
-            self.order in (1, 2, 3),
-            f"dpmpp_single(order) must be 1, 2 or 3, got {self.order!r}; 2 is the usual choice.",
-        )
+        check_choice("dpmpp_single(order)", self.order, (1, 2, 3), "2 is the usual choice")
         check_share("dpmpp_single(eta)", self.eta, "0 is the ODE, 1 the SDE")
-        require(
-            self.variant in ("midpoint", "heun"),
-            f"dpmpp_single(variant) must be 'midpoint' or 'heun', got {self.variant!r}.",
-        )
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether noise is used: everywhere but at a plain eta = 0."""
-        return not (is_plain(self.eta) and self.eta == 0)
+        check_choice("dpmpp_single(variant)", self.variant, ("midpoint", "heun"))
 
     def init(self, x: Images, levels: NoiseLevel) -> Any:
         """No group yet."""
@@ -131,7 +120,7 @@ class dpmpp_single:
         x = combination([kept, *shares], [group.x, *group.x0])
         if self.stochastic:
             fresh = next_level.sigma * jnp.sqrt(1.0 - jnp.square(power))
-            x = x + spread(fresh, x) * noise
+            x = x + expand(fresh, x) * noise
         group = dataclasses.replace(group, index=group.index + 1)
         return State(x, memory, group), prediction
 

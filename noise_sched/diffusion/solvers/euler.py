@@ -33,5 +33,5 @@ class euler(OdeSolver):
         """One step, one network evaluation."""
         x, level = self.churned(state.x, level, next_level, noise, state.history)
         prediction, memory = denoise(x, level, state.memory)
-        line = self.line(level, next_level, *self.step_size(level, next_level))
-        return State(line(x, prediction), memory, state.history), prediction
+        euler_step = self.euler_step(level, next_level, *self.step_size(level, next_level))
+        return State(euler_step(x, prediction), memory, state.history), prediction

@@ -11,7 +11,7 @@ here it is that: exact in every frame, from zero SNR and to clean data.
 
 import dataclasses
 
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.ddim import ddim
 
@@ -26,11 +26,3 @@ class euler_ancestral(ddim):
     """
 
     eta: Leaf = 1.0
-
-    def __post_init__(self):
-        if is_plain(self.eta):
-            require(
-                0 <= self.eta <= 1,
-                f"euler_ancestral(eta) must lie in [0, 1], got {self.eta}; 1 is ancestral, 0 is "
-                "euler().",
-            )

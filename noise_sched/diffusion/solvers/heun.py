@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import Leaf, check_fraction, is_plain
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, select, spread
+from noise_sched.diffusion.solvers.base import State, expand, select
 from noise_sched.diffusion.solvers.ode import OdeSolver
 
 
@@ -40,12 +40,7 @@ class heun(OdeSolver):
 
     def __post_init__(self):
         super().__post_init__()
-        if is_plain(self.stage):
-            require(
-                0 < self.stage <= 1,
-                f"heun(stage) must lie in (0, 1], got {self.stage}; 1 is Heun, 0.5 midpoint, 2/3 "
-                "Ralston.",
-            )
+        check_fraction("heun(stage)", self.stage, "1 is Heun, 0.5 midpoint, 2/3 Ralston")
 
     def step(
         self,
@@ -59,12 +54,12 @@ class heun(OdeSolver):
         x, level = self.churned(state.x, level, next_level, noise, state.history)
         prediction, memory = denoise(x, level, state.memory)
         size, regular = self.step_size(level, next_level)
-        line = self.line(level, next_level, size, regular)
+        euler_step = self.euler_step(level, next_level, size, regular)
         corrects = regular & (next_level.sigma > 0)
 
         # Both branches take the first step themselves: x and the prediction are all that is kept.
         def predicted():
-            return line(x, prediction), memory
+            return euler_step(x, prediction), memory
 
         def corrected():
             first, _ = predicted()
@@ -73,11 +68,11 @@ class heun(OdeSolver):
                 middle, halfway = next_level, first
             else:
                 middle = self.level_between(level, next_level, self.time(level) + stage * size)
-                halfway = self.line(level, middle, stage * size, regular)(x, prediction)
+                halfway = self.euler_step(level, middle, stage * size, regular)(x, prediction)
             second, next_memory = denoise(halfway, middle, memory)
-            slope = first - spread(line.start, x) * x
-            second_slope = self.line(middle, next_level, size, regular).slope(halfway, second)
-            share = spread(jnp.broadcast_to(0.5 / stage, size.shape), x)
+            slope = first - expand(euler_step.start, x) * x
+            second_slope = self.euler_step(middle, next_level, size, regular).slope(halfway, second)
+            share = expand(jnp.broadcast_to(0.5 / stage, size.shape), x)
             better = first + share * (second_slope - slope)
             return select(corrects, better, first), next_memory
 

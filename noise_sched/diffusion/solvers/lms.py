@@ -16,7 +16,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import require
+from noise_sched.diffusion.numbers import check_choice
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -41,17 +41,11 @@ class lms:
     """
 
     order: int = dataclasses.field(default=4, metadata={"static": True})
+    stochastic = False
 
     def __post_init__(self):
-        require(
-            self.order in (1, 2, 3, 4),
-            f"lms(order) must be 1, 2, 3 or 4, got {self.order!r}; 4 is the usual choice, 1 is ddim().",
-        )
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
+        note = "4 is the usual choice, 1 is ddim()"
+        check_choice("lms(order)", self.order, (1, 2, 3, 4), note)
 
     def init(self, x: Images, levels: NoiseLevel) -> Earlier:
         """No earlier predictions, `order` - 1 of them."""

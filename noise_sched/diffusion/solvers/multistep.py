@@ -7,7 +7,7 @@ a method is an integral of the polynomial through them with some kernel K:
     (1)  int_0^1 K(s) f(s) ds = M_0 f_0 + sum_i w_i (f_i - f_0) / r_i,     M_k = int_0^1 K(s) s^k ds
     (2)  sum_i w_i r_i^(k-1) = M_k,     k = 1 ... number of nodes
 
-What is called the step is each method's own: in lambda = ln(alpha / sigma), or in sigma / alpha. A value that
+Each method measures the step in its own variable, lambda = ln(alpha / sigma) or sigma / alpha. A value that
 lies infinitely far away (made at zero SNR, or none at all yet) is left out, so that start-up and zero SNR
 are no special cases.
 """
@@ -48,6 +48,22 @@ class Earlier:
         )
 
 
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class Corrected:
+    """What a corrector needs of the step before.
+
+    Attributes:
+      earlier: predictions and steps, latest first; `steps[0]` is the step to be corrected.
+      base: that step's first-order result, [batch, ...].
+      order: how many predictions the corrector uses beside the new one, [batch]; 0 before there was a step.
+    """
+
+    earlier: Earlier
+    base: Leaf
+    order: Leaf
+
+
 def nothing_earlier(count: int, x: Images, levels: NoiseLevel, counts_down: bool) -> Earlier:
     """The history before the first step, with room for `count` predictions."""
     steps = levels.alpha.shape[0] - 1
@@ -56,6 +72,11 @@ def nothing_earlier(count: int, x: Images, levels: NoiseLevel, counts_down: bool
         steps=(jnp.full(x.shape[:1], jnp.inf, levels.alpha.dtype),) * count,
         remaining=jnp.asarray(steps if counts_down else 2 * steps + 3, jnp.int32),
     )
+
+
+def is_short(levels: NoiseLevel) -> bool:
+    """Whether a run has fewer than 15 steps, where the published methods lower their order at the end."""
+    return levels.alpha.shape[0] - 1 < 15
 
 
 def reachable_order(limit: int, step: Leaf, earlier: Earlier) -> Leaf:
@@ -91,19 +112,30 @@ def solve(nodes: Sequence[Leaf], moments: Sequence[Leaf]) -> list[Leaf]:
     return weights
 
 
-def extrapolation(order: Leaf, nodes: Sequence[Leaf], moments: Sequence[Leaf]) -> list[Leaf]:
+def extrapolation(
+    order: Leaf,
+    nodes: Sequence[Leaf],
+    moments: Sequence[Leaf],
+    end: Sequence[Leaf] = (),
+    single: Leaf = None,
+) -> list[Leaf]:
     """Weights [batch] of f_i - f_0 in equation (1), for a step of this `order` [batch].
 
     Args:
-      order: at most one more than there are nodes; the nodes beyond it have weight 0.
-      nodes: the r_i.
+      order: how many of f_0 and the earlier values are used; the others have weight 0, and at order 0 all.
+      nodes: the r_i of the earlier values.
       moments: M_1, M_2, ...
+      end: the node of a value at the step's end, 1, which a corrector uses at every order; or nothing.
+      single: what a method puts in the place of M_1 where it uses one node only; None is M_1.
     """
-    totals = [jnp.zeros_like(node) for node in nodes]
-    for p in range(2, len(nodes) + 2):
-        used = nodes[: p - 1]
-        for i, weight in enumerate(solve(used, moments)):
-            totals[i] = jnp.where(order == p, weight / used[i], totals[i])
+    count = len(nodes) + len(end)
+    totals = [jnp.zeros_like(node) for node in (*nodes, *end)]
+    for p in range(len(nodes) + 1):
+        places = [*range(p), *range(len(nodes), count)]
+        used = [*nodes[:p], *end]
+        solved = [single] if single is not None and len(used) == 1 else solve(used, moments)
+        for i, node, weight in zip(places, used, solved, strict=True):
+            totals[i] = jnp.where(order == p + 1, weight / node, totals[i])
     return totals
 
 

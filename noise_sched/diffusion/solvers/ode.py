@@ -40,11 +40,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from noise_sched.diffusion.clocks import Clock, by_sigma
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import (
+    Leaf,
+    check_choice,
+    check_not_negative,
+    check_positive,
+    is_plain,
+    is_zero,
+    require,
+)
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import combination, spread
+from noise_sched.diffusion.solvers.base import combination, expand
 
 Value = Float[Array, "batch"]
 
@@ -72,33 +80,22 @@ class OdeSolver:
 
     def __post_init__(self):
         name = type(self).__name__
-        if is_plain(self.churn):
-            require(
-                self.churn >= 0,
-                f"{name}(churn) must be non-negative, got {self.churn}; 0 adds no noise, the paper "
-                "searches 0 to 100.",
-            )
+        note = "0 adds no noise, the paper searches 0 to 100"
+        check_not_negative(f"{name}(churn)", self.churn, note)
         if is_plain(self.s_tmin, self.s_tmax):
             require(
                 self.s_tmin <= self.s_tmax,
                 f"{name} needs s_tmin <= s_tmax, got s_tmin={self.s_tmin}, s_tmax={self.s_tmax}. "
                 "They are noise levels sigma / alpha; swap them if they are reversed.",
             )
-        if is_plain(self.s_noise):
-            require(
-                self.s_noise > 0,
-                f"{name}(s_noise) must be positive, got {self.s_noise}; 1 adds as much noise as the "
-                "level says.",
-            )
-        require(
-            self.frame in (None, "ve", "vp", "flow"),
-            f"{name}(frame) must be 've', 'vp', 'flow' or None (the clock's own), got {self.frame!r}.",
-        )
+        check_positive(f"{name}(s_noise)", self.s_noise, "1 adds as much noise as the level says")
+        frames = ("ve", "vp", "flow", None)
+        check_choice(f"{name}(frame)", self.frame, frames, "None is the clock's own")
 
     @property
     def stochastic(self) -> bool:
         """Whether noise is used: everywhere but at a plain churn = 0."""
-        return not (is_plain(self.churn) and self.churn == 0)
+        return not is_zero(self.churn)
 
     def init(self, x: Images, levels: NoiseLevel) -> tuple[()] | Float[Array, ""]:
         """Churn per step, which needs the number of steps; () without churn."""
@@ -128,7 +125,7 @@ class OdeSolver:
         bend = jnp.maximum(_conic(level, next_level)[1], 0.0)
         scale = 1.0 / jnp.sqrt(1.0 + bend * jnp.square(level.sigma) * added)
         fresh = scale * level.sigma * jnp.sqrt(added) * jnp.asarray(self.s_noise, ratio.dtype)
-        x = spread(scale, x) * x + spread(fresh, x) * noise
+        x = expand(scale, x) * x + expand(fresh, x) * noise
         return x, NoiseLevel(scale * level.alpha, scale * factor * level.sigma, level.input_scale)
 
     def step_size(self, level: NoiseLevel, next_level: NoiseLevel) -> tuple[Value, Array]:
@@ -136,12 +133,14 @@ class OdeSolver:
         size = self.time(next_level) - self.time(level)
         return size, jnp.isfinite(size) & jnp.isfinite(self.scale(level))
 
-    def line(self, level: NoiseLevel, target: NoiseLevel, size: Value, regular: Array) -> "Line":
+    def euler_step(
+        self, level: NoiseLevel, target: NoiseLevel, size: Value, regular: Array
+    ) -> "EulerStep":
         """Euler's step of `size` from `level` to `target`; DDIM's where it is not regular."""
         scale = 1.0 / self.scale(target)
         signal, noise = self.rates(level)
         eps = jnp.where(regular, size * noise * scale, target.sigma)
-        return Line(
+        return EulerStep(
             start=jnp.where(regular, self.scale(level) * scale, 0.0),
             x=eps / level.sigma,
             x0=jnp.where(regular, size * signal * scale, target.alpha)
@@ -181,7 +180,7 @@ class OdeSolver:
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class EulerStep:
     """A step as [batch] coefficients, equation (5) taken into the path's frame.
 
     Attributes:
@@ -195,7 +194,7 @@ class Line:
     x0: Value
 
     def __call__(self, x: Images, prediction: Prediction) -> Images:
-        """The state at the line's end, its slope taken at its start."""
+        """The state at the step's end, the slope taken at its start."""
         return combination((self.start + self.x, self.x0), (x, prediction.x0))
 
     def slope(self, x: Images, prediction: Prediction) -> Images:

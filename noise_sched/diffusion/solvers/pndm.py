@@ -32,7 +32,7 @@ import jax.numpy as jnp
 
 from noise_sched.diffusion.clocks import Clock, by_angle
 from noise_sched.diffusion.denoiser import Denoise, Memory
-from noise_sched.diffusion.numbers import Leaf, require
+from noise_sched.diffusion.numbers import Leaf, check_choice
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
@@ -81,22 +81,12 @@ class pndm:
     clock: Clock = dataclasses.field(default=by_angle(), metadata={"kind": "clock"})
     # How many steps the start takes.
     _started: ClassVar[dict[str, int]] = {"heun": 1, "euler": 0, "runge_kutta": 3}
+    stochastic = False
 
     def __post_init__(self):
-        require(
-            self.order in (1, 2, 3, 4),
-            f"pndm(order) must be 1, 2, 3 or 4, got {self.order!r}; 4 is published.",
-        )
-        require(
-            self.start in STARTS,
-            f"pndm(start) must be one of {', '.join(map(repr, STARTS))}, got {self.start!r}; 'heun' is "
-            "Stable Diffusion's PLMS, 'euler' is iPNDM, 'runge_kutta' the paper's own.",
-        )
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
+        check_choice("pndm(order)", self.order, (1, 2, 3, 4), "4 is published")
+        note = "'heun' is Stable Diffusion's PLMS, 'euler' is iPNDM, 'runge_kutta' the paper's own"
+        check_choice("pndm(start)", self.start, STARTS, note)
 
     def init(self, x: Images, levels: NoiseLevel) -> Latest:
         """No predictions yet."""

@@ -16,41 +16,43 @@ is unipc(p, "bh1").
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, is_plain, require
+from noise_sched.diffusion.numbers import (
+    Leaf,
+    check_choice,
+    check_not_negative,
+    is_plain,
+    is_zero,
+    require,
+)
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
-from noise_sched.diffusion.solvers.base import State, combination, signal_ratio, spread
+from noise_sched.diffusion.solvers.base import State, combination, expand, signal_ratio
 from noise_sched.diffusion.solvers.exponential import psi
 from noise_sched.diffusion.solvers.multistep import (
-    Earlier,
+    Corrected,
+    extrapolation,
     nodes_of,
     nothing_earlier,
     reachable_order,
-    solve,
 )
 
 
 @register_pytree
 @dataclasses.dataclass(frozen=True)
-class Predicted:
+class Predicted(Corrected):
     """What the corrector needs of the step before.
 
     Attributes:
-      earlier: predictions and steps, latest first; `steps[0]` is the step to be corrected.
-      base: that step's first-order result, equation (1), [batch, ...].
-      past: how many earlier predictions the corrector may use, [batch]; -1 before there was a step.
       stretch: that step's 1 + tau^2, [batch].
     """
 
-    earlier: Earlier
-    base: Leaf
-    past: Leaf
     stretch: Leaf
 
 
@@ -77,19 +79,9 @@ class sa_solver:
     lower_order_final: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def __post_init__(self):
-        require(
-            self.predictor in (1, 2, 3),
-            f"sa_solver(predictor) must be 1, 2 or 3, got {self.predictor!r}; published 2.",
-        )
-        require(
-            self.corrector in (2, 3, 4),
-            f"sa_solver(corrector) must be 2, 3 or 4, got {self.corrector!r}; published 2.",
-        )
-        if is_plain(self.tau):
-            require(
-                self.tau >= 0,
-                f"sa_solver(tau) must be non-negative, got {self.tau}; 0 is the ODE, 1 the SDE.",
-            )
+        check_choice("sa_solver(predictor)", self.predictor, (1, 2, 3), "published 2")
+        check_choice("sa_solver(corrector)", self.corrector, (2, 3, 4), "published 2")
+        check_not_negative("sa_solver(tau)", self.tau, "0 is the ODE, 1 the SDE")
         if is_plain(self.s_tmin, self.s_tmax):
             require(
                 self.s_tmin <= self.s_tmax,
@@ -99,7 +91,7 @@ class sa_solver:
     @property
     def stochastic(self) -> bool:
         """Whether noise is used: everywhere but at a plain tau = 0."""
-        return not (is_plain(self.tau) and self.tau == 0)
+        return not is_zero(self.tau)
 
     def init(self, x: Images, levels: NoiseLevel) -> Any:
         """No step to correct."""
@@ -107,7 +99,7 @@ class sa_solver:
         return Predicted(
             earlier=nothing_earlier(limit, x, levels, self.lower_order_final),
             base=x,  # with weights of zero: the first state needs no correction
-            past=jnp.full(x.shape[:1], -1, jnp.int32),
+            order=jnp.zeros(x.shape[:1], jnp.int32),
             stretch=jnp.ones(x.shape[:1], levels.alpha.dtype),
         )
 
@@ -135,13 +127,13 @@ class sa_solver:
         base = combination((kept, gained), (x, now))
         if self.stochastic:
             fresh = next_level.sigma * jnp.sqrt(1.0 - jnp.square(power))
-            base = base + spread(fresh, base) * noise
+            base = base + expand(fresh, base) * noise
         reach = reachable_order(len(earlier.steps), step, earlier)
         nodes = nodes_of(step, earlier.steps[: self.predictor - 1])
-        weights = _weights(step, stretch, nodes, [], jnp.minimum(self.predictor, reach) - 1)
+        weights = _weights(step, stretch, jnp.minimum(self.predictor, reach), nodes)
         x = _add(base, next_level, weights, [now, *earlier.values[: self.predictor - 1]])
-        past = jnp.minimum(self.corrector - 1, reach) - 1
-        history = Predicted(earlier.extended(now, step), base, past, stretch)
+        order = jnp.minimum(self.corrector - 1, reach)
+        history = Predicted(earlier.extended(now, step), base, order, stretch)
         return State(x, memory, history), prediction
 
     def _corrected(self, last: Predicted, level: NoiseLevel, now: Images) -> Images:
@@ -149,7 +141,7 @@ class sa_solver:
         earlier, others = last.earlier, self.corrector - 2
         step = earlier.steps[0]
         nodes = nodes_of(step, earlier.steps[1 : 1 + others])
-        weights = _weights(step, last.stretch, nodes, [jnp.ones_like(step)], last.past)
+        weights = _weights(step, last.stretch, last.order, nodes, [jnp.ones_like(step)])
         return _add(last.base, level, weights, [*earlier.values[: 1 + others], now])
 
     def _noise_share(self, level: NoiseLevel) -> Leaf:
@@ -162,21 +154,14 @@ class sa_solver:
 
 
 def _weights(
-    step: Leaf, stretch: Leaf, nodes: list[Leaf], end: list[Leaf], past: Leaf
+    step: Leaf, stretch: Leaf, order: Leaf, nodes: list[Leaf], end: Sequence[Leaf] = ()
 ) -> list[Leaf]:
-    """Weights [batch] of m_i - m_0 for `nodes` and `end`: of `past` nodes, and `end` if that is not -1."""
+    """Equation (4): weights [batch] of m_i - m_0, for `nodes` and `end`."""
     scaled = stretch * step
     half = jnp.where(jnp.isfinite(step), 0.5 * scaled, 0.5 * psi(0, scaled))
     count = len(nodes) + len(end)
     moments = [math.factorial(k) * psi(k, scaled) for k in range(1, count + 1)]
-    totals = [jnp.zeros_like(step) for _ in range(count)]
-    for p in range(len(nodes) + 1):
-        places = [*range(p), *range(len(nodes), count)]
-        used = [[*nodes, *end][i] for i in places]
-        solved = [half] if len(used) == 1 else solve(used, moments)
-        for i, node, weight in zip(places, used, solved, strict=True):
-            totals[i] = jnp.where(past == p, weight / node, totals[i])
-    return totals
+    return extrapolation(order, nodes, moments, end, half)
 
 
 def _add(base: Images, level: NoiseLevel, weights: list[Leaf], m: list[Images]) -> Images:

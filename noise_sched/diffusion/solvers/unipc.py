@@ -25,35 +25,19 @@ from typing import Any
 import jax.numpy as jnp
 
 from noise_sched.diffusion.denoiser import Denoise
-from noise_sched.diffusion.numbers import Leaf, require
+from noise_sched.diffusion.numbers import Leaf, check_choice
 from noise_sched.diffusion.parametrization import Prediction
 from noise_sched.diffusion.process import Images, NoiseLevel
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.solvers.base import State, combination, signal_ratio
 from noise_sched.diffusion.solvers.exponential import psi
 from noise_sched.diffusion.solvers.multistep import (
-    Earlier,
+    Corrected,
+    extrapolation,
     nodes_of,
     nothing_earlier,
     reachable_order,
-    solve,
 )
-
-
-@register_pytree
-@dataclasses.dataclass(frozen=True)
-class Corrected:
-    """What the corrector needs of the step before.
-
-    Attributes:
-      earlier: predictions and steps, latest first; `steps[0]` is the step to be corrected.
-      base: that step's first-order result, equation (1), [batch, ...].
-      order: that step's order, [batch]; 0 before there was one.
-    """
-
-    earlier: Earlier
-    base: Leaf
-    order: Leaf
 
 
 @register_pytree
@@ -71,22 +55,12 @@ class unipc:
     order: int = dataclasses.field(default=2, metadata={"static": True})
     variant: str = dataclasses.field(default="bh2", metadata={"static": True})
     lower_order_final: bool = dataclasses.field(default=True, metadata={"static": True})
+    stochastic = False
 
     def __post_init__(self):
-        require(
-            self.order in (1, 2, 3),
-            f"unipc(order) must be 1, 2 or 3, got {self.order!r}; 2 is the published choice for "
-            "guided sampling, 3 without guidance.",
-        )
-        require(
-            self.variant in ("bh1", "bh2"),
-            f"unipc(variant) must be 'bh1' or 'bh2', got {self.variant!r}.",
-        )
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
+        note = "2 is the published choice for guided sampling, 3 without guidance"
+        check_choice("unipc(order)", self.order, (1, 2, 3), note)
+        check_choice("unipc(variant)", self.variant, ("bh1", "bh2"))
 
     def init(self, x: Images, levels: NoiseLevel) -> Any:
         """No step to correct."""
@@ -111,8 +85,8 @@ class unipc:
 
         # The corrector, over the step that led here: from earlier.values[0], with this prediction at r = 1.
         m0, past, step = earlier.values[0], earlier.values[1:], earlier.steps[0]
-        nodes = [*nodes_of(step, earlier.steps[1:]), jnp.ones_like(step)]
-        weights = self._weights(step, nodes, last.order, True)
+        nodes, end = nodes_of(step, earlier.steps[1:]), [jnp.ones_like(step)]
+        weights = self._weights(step, last.order, nodes, end)
         x = _add(last.base, level, weights, (*past, now), m0)
 
         ratio = signal_ratio(level, next_level)
@@ -121,26 +95,20 @@ class unipc:
         base = combination((kept, gained), (x, now))
         order = reachable_order(self.order, step, earlier)
         nodes = nodes_of(step, earlier.steps[: self.order - 1])
-        weights = self._weights(step, nodes, order, False)
+        weights = self._weights(step, order, nodes)
         x = _add(base, next_level, weights, earlier.values[: self.order - 1], now)
-        earlier = Earlier(
-            (now, *earlier.values[:-1]), (step, *earlier.steps[:-1]), earlier.remaining - 1
-        )
-        return State(x, memory, Corrected(earlier, base, order)), prediction
+        return State(x, memory, Corrected(earlier.extended(now, step), base, order)), prediction
 
-    def _weights(self, step: Leaf, nodes: list[Leaf], order: Leaf, corrects: bool) -> list[Leaf]:
-        """Weights [batch] of m_i - m_0, one for each of `nodes`, for a step of this `order`."""
+    def _weights(
+        self, step: Leaf, order: Leaf, nodes: list[Leaf], end: Sequence[Leaf] = ()
+    ) -> list[Leaf]:
+        """Equation (4): weights [batch] of m_i - m_0, for `nodes` and `end`."""
         half = 0.5 * psi(0, step)
         if self.variant == "bh1":
             half = jnp.where(jnp.isfinite(step), 0.5 * step, half)
-        totals = [jnp.zeros_like(step) for _ in nodes]
-        moments = [math.factorial(k) * psi(k, step) for k in range(1, len(nodes) + 1)]
-        for p in range(1, self.order + 1):
-            used = [*range(p - 1), *([self.order - 1] if corrects else [])]
-            solved = [half] if len(used) == 1 else solve([nodes[i] for i in used], moments)
-            for i, weight in zip(used, solved, strict=True):
-                totals[i] = jnp.where(order == p, weight / nodes[i], totals[i])
-        return totals
+        count = len(nodes) + len(end)
+        moments = [math.factorial(k) * psi(k, step) for k in range(1, count + 1)]
+        return extrapolation(order, nodes, moments, end, half)
 
 
 def _add(

@@ -1,7 +1,8 @@
 """Every class of diffusers 0.42 that is another method than this library's, and what comes nearest."""
 
-import difflib
 from collections.abc import Iterable
+
+from noise_sched.messages import hint
 
 _TOKENS = (
     "it draws discrete tokens, and this library diffuses numbers; nothing here stands in for it"
@@ -72,7 +73,7 @@ def refusal(name: str, known: Iterable[str]) -> str:
         return f"cannot read the class {name!r}: {what}." + (
             f" Nearest: {instead}." if instead else ""
         )
-    # A near name is a slip of the pen only where it is near indeed: DDIMSheduler.
-    near = difflib.get_close_matches(name, [*known, *OTHER_METHODS], n=1, cutoff=0.85)
-    hint = f"Did you mean {near[0]!r}? " if near else "It is no scheduler of diffusers 0.42. "
-    return f"cannot read the class {name!r}. {hint}Known: {', '.join(known)}."
+    # All names end alike: one is a slip of the pen, such as DDIMSheduler, only where it is near indeed.
+    near = hint(name, [*known, *OTHER_METHODS], cutoff=0.85)
+    near = near or "It is no scheduler of diffusers 0.42. "
+    return f"cannot read the class {name!r}. {near}Known: {', '.join(known)}."

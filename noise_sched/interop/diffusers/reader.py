@@ -1,7 +1,6 @@
 """One scheduler file while it is read: its fields, what they may hold, and what became of each."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.fields import ALIASES, FIELDS, MAX_LEVELS, RANGES, UPWARDS
 from noise_sched.interop.diffusers.methods import refusal
+from noise_sched.messages import did_you_mean, hint, shown
 
 
 class DiffusersConfigError(ValueError):
@@ -93,7 +93,7 @@ class Reader:
         is_bool = isinstance(value, bool)
         if kinds and (not isinstance(value, kinds) or (is_bool and bool not in kinds)):
             expected = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
-            raise DiffusersConfigError(f"{field} must be {expected}, got {_short(value)}.")
+            raise DiffusersConfigError(f"{field} must be {expected}, got {shown(value)}.")
         if field in RANGES and isinstance(value, int | float) and not is_bool:
             _check_range(field, value)
         return value
@@ -118,10 +118,8 @@ class Reader:
         """The value of a field that must be one of a few names."""
         value = self.get(field)
         if value not in tuple(known):
-            near = difflib.get_close_matches(str(value), list(known), n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
             raise DiffusersConfigError(
-                f"unknown {field} {_short(value)}. {hint}Known: {', '.join(known)}."
+                f"unknown {field} {shown(value)}. {did_you_mean(str(value), known)}"
             )
         return known[value] if isinstance(known, Mapping) else value
 
@@ -163,10 +161,9 @@ class Reader:
                     f"a field of {owners[0]}; {self.class_name} has none and ignores it.",
                 )
             else:
-                known = sorted(self.defaults)
-                near = difflib.get_close_matches(field, known, n=1, cutoff=0.6)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                self.say(field, "unknown", f"no scheduler read here has such a field.{hint}")
+                near = hint(field, sorted(self.defaults))
+                reason = f"no scheduler read here has such a field. {near}".rstrip()
+                self.say(field, "unknown", reason)
         return tuple(self.reports)
 
 
@@ -183,7 +180,7 @@ def _class_name(config: Any) -> str:
         )
     if not isinstance(name, str):
         raise DiffusersConfigError(
-            f"_class_name must be str, the name of a class such as 'DDIMScheduler', got {_short(name)}."
+            f"_class_name must be str, the name of a class such as 'DDIMScheduler', got {shown(name)}."
         )
     name = ALIASES.get(name, name)
     if name not in FIELDS:
@@ -204,12 +201,7 @@ def _check_range(field: str, value: int | float) -> None:
         )
     ends = f"{'[' if with_low else '('}{low:,}, {high:,}{']' if with_high else ')'}"
     allowed = "be positive and finite" if ends == "(0, inf)" else f"lie in {ends}"
-    raise DiffusersConfigError(f"{field} must {allowed}, got {_short(value)}.")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    raise DiffusersConfigError(f"{field} must {allowed}, got {shown(value)}.")
 
 
 def check_betas(betas: Sequence[Any]) -> tuple[float, ...]:
@@ -227,6 +219,6 @@ def check_betas(betas: Sequence[Any]) -> tuple[float, ...]:
         is_number = isinstance(beta, int | float) and not isinstance(beta, bool)
         if not is_number or not (0 <= beta < 1 or (last and beta == 1)) or math.isnan(beta):
             raise DiffusersConfigError(
-                f"trained_betas: beta_{k} = {_short(beta)} is no number in [0, 1); only the last may be 1."
+                f"trained_betas: beta_{k} = {shown(beta)} is no number in [0, 1); only the last may be 1."
             )
     return tuple(map(float, betas))
