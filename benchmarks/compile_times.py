@@ -19,7 +19,8 @@ import jax.numpy as jnp
 
 from benchmarks import machine
 from noise_sched import experiment
-from noise_sched.train import new_state, step_of
+from noise_sched.experiment import training
+from noise_sched.training.step import compile_step
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 NOT_RUNS = ("__init__", "common", "edm_rows")
@@ -37,14 +38,14 @@ def measure(name: str) -> dict:
     stem, _, variant = name.partition(":")
     config = importlib.import_module(f"configs.{stem}").get_config(variant or None)
     exp = experiment.from_config(config)
-    state = jax.eval_shape(lambda: new_state(exp))
+    state = jax.eval_shape(lambda: training.new_state(exp))
     size = config.train.batch_size
     batch = {
         "image": jax.ShapeDtypeStruct((size, *exp.image_shape), jnp.float32),
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),
     }
     start = time.perf_counter()
-    lowered = step_of(exp).lower(state, batch)
+    lowered = compile_step(training.step_of(exp), exp.hyper).lower(state, batch)
     middle = time.perf_counter()
     lowered.compile()
     return dict(

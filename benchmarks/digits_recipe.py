@@ -25,9 +25,9 @@ from noise_sched.diffusion.sampling import example_keys
 from noise_sched.evaluation import class_agreement, contrast, kernel_distance
 from noise_sched.evaluation.image_set import image_set
 from noise_sched.evaluation.references import digits as real_digits
+from noise_sched.experiment import training
 from noise_sched.figures.images import to_uint8
-from noise_sched.training.state import TrainState
-from noise_sched.training.step import make_train_step
+from noise_sched.training.step import compile_step
 
 _OUT = flags.DEFINE_string("out", "docs/results/digits_recipe.jsonl", "One JSON object per row.")
 _STEPS = flags.DEFINE_integer("steps", 1500, "Training steps.")
@@ -86,11 +86,8 @@ def train(choice: dict):
     """The moving average of the parameters after training, the mean of the last losses, seconds."""
     config = config_of(choice)
     exp = experiment.from_config(config)
-    key, run_key = jax.random.split(jax.random.key(config.seed))
-    state = TrainState.create(jax.jit(exp.init_params)(key), exp.optimizer, run_key)
-    step = make_train_step(
-        exp.loss, exp.optimizer, ema_decay=exp.ema_decay, ema_warmup=config.ema.warmup
-    )
+    state = jax.jit(lambda: training.new_state(exp))()
+    step = compile_step(training.step_of(exp), exp.hyper)
     batches = make_batches(
         open_source("digits", image_size=8),
         batch_size=config.train.batch_size,

@@ -26,8 +26,8 @@ from noise_sched import experiment
 from noise_sched.data import make_batches, open_source
 from noise_sched.data.pipeline import BatchIterator
 from noise_sched.diffusion import times
-from noise_sched.experiment import Experiment
-from noise_sched.train import new_state, step_of
+from noise_sched.experiment import Experiment, training
+from noise_sched.training.step import compile_step
 
 CONFIGS = {"digits": digits, "edm_digits": edm_digits}
 CHOICES = ("uniform()", "stratified()")
@@ -60,7 +60,8 @@ def batches_of(exp: Experiment, seed: int) -> BatchIterator:
 
 def train(exp: Experiment) -> Any:
     """The moving average of the parameters after the config's steps."""
-    state, step = new_state(exp), step_of(exp)
+    state = training.new_state(exp)
+    step = compile_step(training.step_of(exp), exp.hyper)
     for batch, _ in zip(
         batches_of(exp, exp.config.seed), range(exp.config.train.steps), strict=False
     ):
@@ -90,9 +91,8 @@ def spread(exp: Experiment, params: Any, count: int) -> Spread:
 
 def judge(exp: Experiment, params: Any, count: int = 112) -> float:
     """The mean loss over four epochs of images, at 64 evenly spread times for each batch."""
-    even = dataclasses.replace(
-        exp, objective=dataclasses.replace(exp.objective, time=times.stratified())
-    )
+    objective = dataclasses.replace(exp.objective, time=times.stratified())
+    even = dataclasses.replace(exp, hyper=dataclasses.replace(exp.hyper, objective=objective))
     loss = jax.jit(lambda p, k, b: even.loss(p, k, b)[0])
     keys = jax.random.split(jax.random.key(300), count)
     return float(

@@ -10,7 +10,6 @@ Everything that sampling needs ends up there. A second training in it is refused
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +20,7 @@ from ml_collections import ConfigDict
 from noise_sched import command_line, experiment
 from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
-from noise_sched.experiment import Experiment, keys, sampler, workdir
+from noise_sched.experiment import Experiment, keys, sampler, training, workdir
 from noise_sched.training import faults, files, hosts, partitioning, report
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
@@ -30,7 +29,7 @@ from noise_sched.training.metrics import MetricWriter
 from noise_sched.training.progress import Progress
 from noise_sched.training.snapshots import Snapshots
 from noise_sched.training.state import TrainState
-from noise_sched.training.step import TrainStep, make_train_step
+from noise_sched.training.step import compile_step
 
 _GRID = 64  # images in the grid that training draws
 
@@ -59,7 +58,7 @@ def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitte
     config = exp.config
 
     # 2. The state: from shapes alone to a layout, then restored or made.
-    abstract = jax.eval_shape(lambda: new_state(exp))
+    abstract = jax.eval_shape(lambda: training.new_state(exp))
     shardings = partitioning.state_shardings(abstract, mesh)
     checkpoints = Checkpoints(workdir.checkpoints(folder), keep=config.train.keep)
     restored = checkpoints.restore(partitioning.with_shardings(abstract, shardings))
@@ -74,7 +73,8 @@ def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitte
         process_count=jax.process_count(),
     )
     if restored is None:
-        state, start = partitioning.create_sharded(lambda: new_state(exp), shardings), 0
+        state = partitioning.create_sharded(lambda: training.new_state(exp), shardings)
+        start = 0
     else:
         state, start = restored.state, restored.step
         batches.set_state(restored.data)
@@ -83,7 +83,9 @@ def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitte
         print(report.run(config, folder, len(source), start, mesh), flush=True)
 
     # 4. The step, compiled once, and the loop.
-    train_step = step_of(exp, mesh=mesh, state_shardings=shardings)
+    train_step = compile_step(
+        training.step_of(exp, mesh), exp.hyper, mesh=mesh, state_shardings=shardings
+    )
     progress = Progress(
         config.train.steps, start_step=start, images_per_step=config.train.batch_size
     )
@@ -110,30 +112,6 @@ def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitte
         if config.ema.snapshot_every and done.step == config.train.steps:
             snapshots.save(done.step, done.state.ema_params)
     return done
-
-
-def new_state(exp: Experiment) -> TrainState:
-    """The state before the first step."""
-    params_key, run_key = keys.of_training(exp.config.seed)
-    params = exp.init_params(params_key)
-    return TrainState.create(params, exp.optimizer, run_key, ema_stds=exp.config.ema.stds)
-
-
-def step_of(exp: Experiment, **placement: Any) -> TrainStep:
-    """The jitted train step; `placement` is `make_train_step`'s mesh and layout, none for one device."""
-    config = exp.config
-    return make_train_step(
-        exp.loss,
-        exp.optimizer,
-        ema_decay=exp.ema_decay,
-        ema_warmup=config.ema.warmup,
-        sanitize=config.optimizer.sanitize,
-        infinite_gradient=config.optimizer.infinite_gradient,
-        ema_stds=config.ema.stds,
-        schedule=exp.schedule,
-        microbatches=config.train.microbatches,
-        **placement,
-    )
 
 
 def _open_data(config: ConfigDict) -> Source:
@@ -187,7 +165,7 @@ def _draw_grid(
 
 
 def main() -> None:
-    """The command: flags in, mistakes told in one message."""
+    """The command: flags in, mistakes reported in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
         config = command_line.config()

@@ -11,7 +11,7 @@ import pytest
 
 from configs import digits
 from noise_sched import audit, experiment
-from noise_sched.auditing import figure
+from noise_sched.auditing import figure, report, text
 
 ROOT = pathlib.Path(__file__).parent.parent
 SD15 = {
@@ -86,12 +86,12 @@ def test_a_mended_file_is_not_and_comes_back(command, file, tmp_path):
 
 def test_a_config_of_ours(tmp_path):
     config = digits.get_config("tiny").lock()
-    report = audit.of_config(experiment.choices_of(config))
-    assert not report.flawed and len(report.steps) == config.sample.steps + 1
-    assert report.pixels == config.data.image_size**2
-    audit.keep(report, tmp_path / "out", name="digits")
-    text = (tmp_path / "out" / "report.json").read_text()
-    assert json.loads(text)["start"]["logsnr"] == "-inf" and "NaN" not in text
+    found = report.audit(experiment.facts_of(config))
+    assert not found.flawed and len(found.steps) == config.sample.steps + 1
+    assert found.pixels == config.data.image_size**2
+    text.keep(found, tmp_path / "out", name="digits")
+    written = (tmp_path / "out" / "report.json").read_text()
+    assert json.loads(written)["start"]["logsnr"] == "-inf" and "NaN" not in written
 
 
 def test_the_flags_of_a_config(command):
@@ -135,8 +135,8 @@ def test_mistakes_get_one_message(command, args, message):
 def test_no_matplotlib_is_told(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     config = digits.get_config("tiny").lock()
-    report = audit.of_config(experiment.choices_of(config))
+    found = report.audit(experiment.facts_of(config))
     with pytest.raises(ValueError, match="needs matplotlib.*colab.*--nopicture"):
-        figure.draw(report, tmp_path / "report.png")
-    audit.keep(report, tmp_path, picture=False)
+        figure.draw(found, tmp_path / "report.png")
+    text.keep(found, tmp_path, picture=False)
     assert not (tmp_path / "report.png").exists()

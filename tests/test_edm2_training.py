@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import edm_digits, imagenet64_edm2
 from noise_sched import experiment, reconstruct, train
-from noise_sched.experiment import sampler, workdir
-from noise_sched.experiment.compatibility import ConfigError
+from noise_sched.experiment import ConfigError, sampler, workdir
 from noise_sched.networks.magnitude import normalize_kernel
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.snapshots import Snapshots

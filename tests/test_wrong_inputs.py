@@ -222,7 +222,10 @@ OVERRIDES = [
     ("optimizer.decay=inverse_sqrt@0", "inverse_sqrt@0.*at least 1"),
     ("optimizer.decay=", "unknown learning-rate decay ''"),
     ("optimizer.warmup_steps=100", "warmup_steps=100.*leave no step of"),
-    ("optimizer.warmup_images=100", "warmup_images=100 and warmup_steps=1 are two lengths"),
+    (
+        "optimizer.warmup_images=100",
+        "warmup_images=100 and config.optimizer.warmup_steps=1 are two",
+    ),
     ("optimizer.normalize_weights=True", "config.optimizer.normalize_weights=True would change"),
     ("ema.stds=(0.05, 0.05)", "config.ema.stds: each width once"),
     ("ema.stds=(0.5,)", "config.ema.stds: .*below 0.2887"),

@@ -1,9 +1,8 @@
-r"""The audit: a training and a sampling set-up -> what of them is known to go wrong, and their numbers.
+"""The audit: what is known to go wrong with a training and a sampling set-up, and its numbers.
 
-    report = audit(Training(...), Sampling(...))
+    report = audit(facts_of(config))      or audit(Facts(objective, sampling))
 
-What is looked for is `rules`, the same list that refuses a config; here all of it is said, with the numbers
-that it is judged by.
+It finds what the rules of `noise_sched.experiment` find, those that only note something included.
 """
 
 import dataclasses
@@ -14,36 +13,9 @@ import numpy as np
 
 from noise_sched.diffusion import schedules
 from noise_sched.diffusion.schedules import Schedule
-from noise_sched.experiment.rules import (
-    RULES,
-    Facts,
-    Finding,
-    Sampling,
-    Training,
-    find,
-    spec,
-    worst_first,
-)
-from noise_sched.experiment.rules.facts import LEAK, PIXELS, Agreement, End, end
-
-__all__ = [
-    "LEAK",
-    "PIXELS",
-    "Agreement",
-    "Curve",
-    "Density",
-    "End",
-    "Finding",
-    "Report",
-    "Sampling",
-    "Step",
-    "TableRow",
-    "Training",
-    "audit",
-    "lin_table",
-    "spec",
-    "worst_first",
-]
+from noise_sched.experiment.rules import RULES, Facts, Finding, find, spec
+from noise_sched.experiment.rules.config_text import key_of
+from noise_sched.experiment.rules.facts import PIXELS, Agreement, End, end
 
 _BINS = np.linspace(-20.0, 20.0, 41)
 
@@ -118,19 +90,14 @@ class Report:
         return any(finding.severity != "note" for finding in self.findings)
 
 
-def audit(training: Training, sampling: Sampling, pixels: int = PIXELS) -> Report:
+def audit(facts: Facts) -> Report:
     """Audits a set-up; its numbers are exact to float64.
-
-    Args:
-      training: the training set-up.
-      sampling: the sampling set-up.
-      pixels: of one channel of what is diffused.
 
     Raises:
       ValueError: if the grid has no such path.
     """
     with jax.enable_x64(True):
-        return _audit(Facts(training, sampling, pixels))
+        return _audit(facts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,10 +126,10 @@ def lin_table() -> tuple[TableRow, ...]:
 
 
 def _audit(facts: Facts) -> Report:
-    training, sampling = facts.training, facts.sampling
+    objective, sampling = facts.objective, facts.sampling
     gamma, sigma = sampling.schedule.gamma(facts.times), jnp.exp(-0.5 * facts.logsnr)
     rows = zip(facts.times, gamma, facts.logsnr, sigma, strict=True)
-    parts = training.process, training.parametrization, training.conditioning
+    parts = objective.process, objective.parametrization, objective.conditioning
     return Report(
         terminal=facts.terminal,
         start=facts.start,
@@ -170,12 +137,12 @@ def _audit(facts: Facts) -> Report:
         zero_snr=facts.zero_snr,
         zero_snr_supported=all(part.supports_zero_snr for part in parts),
         agreement=facts.agreement,
-        sigma_data=facts.sigma_data,
-        density=_density(training.schedule),
+        sigma_data={place: float(value) for place, value in objective.sigma_data.items()},
+        density=_density(objective.schedule),
         steps=tuple(Step(*map(float, row)) for row in rows),
-        training_curve=_curve(training.schedule),
+        training_curve=_curve(objective.schedule),
         sampling_curve=_curve(sampling.schedule),
-        choices=_choices(training, sampling),
+        choices=_choices(facts),
         pixels=facts.pixels,
         findings=find(RULES, facts),
     )
@@ -199,7 +166,10 @@ def _curve(schedule: Schedule) -> Curve:
     return Curve(*(tuple(map(float, column)) for column in columns))
 
 
-def _choices(training: Training, sampling: Sampling) -> dict[str, str]:
-    fields = {f.name: getattr(training, f.name) for f in dataclasses.fields(training)}
-    fields |= {f"sample.{f.name}": getattr(sampling, f.name) for f in dataclasses.fields(sampling)}
-    return {name: spec(value) for name, value in fields.items()}
+def _choices(facts: Facts) -> dict[str, str]:
+    """Every choice as a spec, by its key in a config."""
+    return {
+        key_of(part, field.name): spec(getattr(part, field.name))
+        for part in (facts.objective, facts.sampling)
+        for field in dataclasses.fields(part)
+    }

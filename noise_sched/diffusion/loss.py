@@ -1,7 +1,7 @@
 r"""The training loss, for any mix of choices.
 
     t ~ U(0, 1),  eps ~ N(0, I),  x_t = alpha x0 + sigma eps
-    (1)  loss = mean over the batch of  weight(level) * mean |target - output|^2    in `space`
+    (1)  loss = mean over the batch of  weight(level) * mean |target - output|^2    in `loss_space`
 
 The inner mean is over an image's pixels and channels, or their sum with `reduction="sum"` (EDM, arXiv
 2206.00364, its released training code), which multiplies loss and gradient by their number.
@@ -11,7 +11,7 @@ level of `discrete(...)`, zero SNR included, is drawn like every other. `Objecti
 of choices makes of a level. At `times.ends` that decides whether it can be trained: a loss that grows
 without bound towards an end is finite there or is not, and no draw is nearer to it.
 
-`space` is a parametrization and need not be the network's own: with another one, the output goes
+`loss_space` is a parametrization and need not be the network's own: with another one, the output goes
 through `Prediction`. Where it is the network's own, no conversion happens, so nothing is ever divided
 by an alpha or a sigma that is zero.
 
@@ -41,11 +41,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from noise_sched.diffusion import times
+from noise_sched.diffusion.conditioning import Conditioning
 from noise_sched.diffusion.denoiser import Memory, Preconditioner
-from noise_sched.diffusion.numbers import is_plain, require
+from noise_sched.diffusion.input_scale import InputScale
+from noise_sched.diffusion.numbers import Leaf, is_off, is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization
 from noise_sched.diffusion.process import Images, NoiseLevel, Process, diffuse
-from noise_sched.diffusion.pytrees import register_pytree
+from noise_sched.diffusion.pytrees import leaves_named, register_pytree
 from noise_sched.diffusion.schedules import Schedule
 from noise_sched.diffusion.times import Times
 from noise_sched.diffusion.weighting import Weighting
@@ -85,48 +87,63 @@ class Objective:
     Attributes:
       schedule: the training schedule, t -> logSNR.
       process: logSNR -> (alpha, sigma).
-      preconditioner: the network's two ends.
-      space: where the error is measured.
+      parametrization, input_scale, conditioning: the network's two ends, see `preconditioner`.
+      loss_space: the parametrization in which the error is measured.
       weight: of each noise level.
-      self_conditioning: probability that an example keeps its first pass's memory; 0 turns the
-        first pass off. RIN: 0.9.
+      self_conditioning: probability that an example keeps its first pass's memory; a plain 0 (or None)
+        leaves the first pass out. RIN: 0.9.
       clip_x0: clip the predicted x0 to [-1, 1] in the loss, as the reference does when the loss is in
         x0 or the network predicts x0. Outside the range it has no gradient, hence off by default.
       reduction: "mean" or "sum" over an image's pixels and channels.
-      offset_noise: how far each channel's noise is shifted, 0 for not; Lin et al. compare 0.1.
+      offset_noise: how far each channel's noise is shifted; a plain 0 (or None) leaves it out. Lin et
+        al. compare 0.1.
       uncertainty: weigh the levels by what the network makes of their error, equation (2).
       time: how the times of a batch are drawn.
 
     Raises:
-      ValueError: where two of them have different ideas of sigma_data, or a value is out of range.
+      ValueError: where a value is out of range; and from `loss`, where two parts have different ideas of
+        sigma_data. Whether the parts fit in all else, the rules of an experiment say.
     """
 
     schedule: Schedule
     process: Process
-    preconditioner: Preconditioner
-    space: Parametrization
+    parametrization: Parametrization
+    input_scale: InputScale
+    conditioning: Conditioning
+    loss_space: Parametrization
     weight: Weighting
-    self_conditioning: float = dataclasses.field(default=0.0, metadata={"static": True})
+    self_conditioning: Leaf = 0.0
     clip_x0: bool = dataclasses.field(default=False, metadata={"static": True})
-    offset_noise: float = dataclasses.field(default=0.0, metadata={"static": True})
+    offset_noise: Leaf = 0.0
     reduction: str = dataclasses.field(default="mean", metadata={"static": True})
     uncertainty: bool = dataclasses.field(default=False, metadata={"static": True})
     time: Times = times.uniform()
 
     def __post_init__(self):
-        require(
-            self.offset_noise >= 0, f"offset_noise must be non-negative, got {self.offset_noise}."
-        )
+        if is_plain(self.offset_noise):
+            require(
+                self.offset_noise >= 0,
+                f"offset_noise must be non-negative, got {self.offset_noise}.",
+            )
+        if is_plain(self.self_conditioning):
+            require(
+                0 <= self.self_conditioning <= 1,
+                f"self_conditioning must be a probability, got {self.self_conditioning}.",
+            )
         require(
             self.reduction in ("mean", "sum"),
             f"reduction is 'mean' or 'sum' over an image's pixels, got {self.reduction!r}.",
         )
-        _check_one_sigma_data(
-            parametrization=getattr(self.preconditioner, "parametrization", None),
-            input_scale=getattr(self.preconditioner, "input_scale", None),
-            space=self.space,
-            weight=self.weight,
-        )
+
+    @property
+    def preconditioner(self) -> Preconditioner:
+        """The network's two ends together."""
+        return Preconditioner(self.parametrization, self.input_scale, self.conditioning)
+
+    @property
+    def sigma_data(self) -> dict[str, Any]:
+        """Every standard deviation of the data that a part assumes, by the part's place."""
+        return leaves_named(self, "sigma_data")
 
     def loss(
         self,
@@ -149,24 +166,28 @@ class Objective:
           The scalar loss and the metrics {"mse": the unweighted error}, with `uncertainty` also
           {"log_variance": the mean of u}.
         """
+        _check_one_sigma_data(self.sigma_data)
         t_key, eps_key, memory_key, first_key, key = jax.random.split(key, 5)
         t = self.time(t_key, x0.shape[0], x0.dtype)
         eps = self._noise(eps_key, x0)
         level, rate = self.level_at(t)
         x = diffuse(level, x0, eps)
 
-        if self.self_conditioning:
+        if not is_off(self.self_conditioning):
             first = lambda *args: network(first_key, *args)  # noqa: E731
             _, found = self.preconditioner.output(first, x, level, memory)
             memory = _keep_some(memory_key, jax.lax.stop_gradient(found), self.self_conditioning)
         out, _ = self.preconditioner.output(lambda *args: network(key, *args), x, level, memory)
 
         errors = self.errors(level, x, out, x0, eps)
-        values, metrics = self.weight(level, self.space, rate) * errors, {"mse": jnp.mean(errors)}
+        values, metrics = (
+            self.weight(level, self.loss_space, rate) * errors,
+            {"mse": jnp.mean(errors)},
+        )
         if self.uncertainty:
             if log_variance is None:
                 raise ValueError("uncertainty needs the network's log_variance.")
-            u = log_variance(self.preconditioner.conditioning(level))
+            u = log_variance(self.conditioning(level))
             values, metrics["log_variance"] = values * jnp.exp(-u) + u, jnp.mean(u)
         loss = jnp.mean(values)
         if self.reduction == "sum":
@@ -175,11 +196,11 @@ class Objective:
 
     def _noise(self, key: Key[Array, ""], x0: Images) -> Images:
         eps = jax.random.normal(key, x0.shape, x0.dtype)
-        if not self.offset_noise:
+        if is_off(self.offset_noise):
             return eps
         shape = (x0.shape[0], *(1,) * (x0.ndim - 2), x0.shape[-1])
         offset = jax.random.normal(jax.random.fold_in(key, 1), shape, x0.dtype)
-        return eps + self.offset_noise * offset
+        return eps + jnp.asarray(self.offset_noise, x0.dtype) * offset
 
     def level_at(self, t: Float[Array, "batch"]) -> tuple[NoiseLevel, Float[Array, "batch"]]:
         """The levels at `t`, and -d logsnr / dt there (zeros where the weight does not ask)."""
@@ -208,7 +229,7 @@ class Objective:
             return jnp.full_like(x, 0.5), memory
 
         out, _ = self.preconditioner.output(network, x, level, ())
-        weight = self.weight(level, self.space, rate)
+        weight = self.weight(level, self.loss_space, rate)
         loss, slope = jax.vjp(lambda out: weight * self.errors(level, x, out, x0, eps), out)
         gradient = jnp.max(jnp.abs(slope(jnp.ones_like(loss))[0]), axis=-1)
         return Met(**told, weight=weight, loss=loss, gradient=gradient)
@@ -216,33 +237,31 @@ class Objective:
     def errors(
         self, level: NoiseLevel, x: Images, out: Images, x0: Images, eps: Images
     ) -> Float[Array, "batch"]:
-        """Mean squared error of each example's output, in `space`."""
-        target = self.space.target(level, x0, eps)
+        """Mean squared error of each example's output, in `loss_space`."""
+        target = self.loss_space.target(level, x0, eps)
         guess = self._in_space(level, x, out)
         return jnp.mean(jnp.square(target - guess), axis=tuple(range(1, x0.ndim)))
 
     def _in_space(self, level: NoiseLevel, x: Images, out: Images) -> Images:
-        own = self.preconditioner.parametrization
-        if type(own) is type(self.space) and not self.clip_x0:
+        own = self.parametrization
+        if type(own) is type(self.loss_space) and not self.clip_x0:
             return out
         clip = (lambda x0: jnp.clip(x0, -1.0, 1.0)) if self.clip_x0 else (lambda x0: x0)
         prediction = own.to_prediction(level, x, out, clip)
-        return self.space.target(level, prediction.x0, prediction.eps)
+        return self.loss_space.target(level, prediction.x0, prediction.eps)
 
 
-def _check_one_sigma_data(**parts: Any) -> None:
-    """There is one standard deviation of the data: what disagrees is a mistake nobody would see."""
-    found = {name: getattr(part, "sigma_data", None) for name, part in parts.items()}
-    found = {name: value for name, value in found.items() if is_plain(value)}
-    if len(set(found.values())) > 1:
-        said = ", ".join(f"{name} {parts[name]!r}" for name in found)
-        raise ValueError(
-            f"different sigma_data in {said}. The data has one standard deviation: write the same "
-            "number in each, measured in [-1, 1]."
-        )
+def _check_one_sigma_data(found: dict[str, Any]) -> None:
+    """The data has one standard deviation: what disagrees is a mistake that nobody would see."""
+    plain = {place: value for place, value in found.items() if is_plain(value)}
+    require(
+        len(set(plain.values())) <= 1,
+        f"different sigma_data in {', '.join(f'{p} ({v})' for p, v in plain.items())}. The data has one "
+        "standard deviation: write the same number in each, measured in [-1, 1].",
+    )
 
 
-def _keep_some(key: Key[Array, ""], memory: Memory, rate: float) -> Memory:
+def _keep_some(key: Key[Array, ""], memory: Memory, rate: Leaf) -> Memory:
     """Each example's memory with probability `rate`, else zeros."""
 
     def mask(leaf):

@@ -20,6 +20,11 @@ def is_plain(*values: Any) -> bool:
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
+def is_off(value: Any) -> bool:
+    """Whether a rate is off for sure, so that its code can be left out: None or a plain 0."""
+    return value is None or (is_plain(value) and value == 0)
+
+
 def fits_float32(value: Any) -> bool:
     """Whether `value` is a plain number that float32 holds: finite, and not so small that it becomes 0."""
     if not is_plain(value):

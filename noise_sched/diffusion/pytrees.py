@@ -9,6 +9,7 @@ that has seen one runs its program for the other. A choice here is a class, so i
 import dataclasses
 from typing import Any, TypeVar
 
+import jax
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
 Class = TypeVar("Class", bound=type)
@@ -39,3 +40,12 @@ def register_pytree(cls: Class) -> Class:
 
     register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def leaves_named(tree: Any, name: str) -> dict[str, Any]:
+    """Every leaf that is a field of that name, by the dotted path of the part that has it."""
+    return {
+        jax.tree_util.keystr(path[:-1], simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if path[-1:] == (GetAttrKey(name),)
+    }

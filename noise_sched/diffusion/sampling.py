@@ -4,6 +4,8 @@ r"""Sampling: one `lax.scan` over a path of noise levels, whatever the solver.
     x_T    = sigma_T * unit noise
     x0     = sample(key, denoise, solver, levels, x_T)
 
+`Sampling` holds the choices that make these.
+
 What is returned is the last step's x0 prediction, as published; where the path ends at clean data a
 deterministic solver's final state is the same thing (Euler and Heun: in the clock sigma).
 """
@@ -15,11 +17,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Shaped
 
+from noise_sched.diffusion import guidance as guidances
+from noise_sched.diffusion import thresholding
 from noise_sched.diffusion.denoiser import Denoise, Memory
+from noise_sched.diffusion.grids import Grid
 from noise_sched.diffusion.numbers import Leaf, require
-from noise_sched.diffusion.process import Images, NoiseLevel
+from noise_sched.diffusion.process import Images, NoiseLevel, Process
 from noise_sched.diffusion.pytrees import register_pytree
+from noise_sched.diffusion.schedules import Schedule
 from noise_sched.diffusion.solvers.base import Solver, State, draws
+from noise_sched.diffusion.thresholding import Threshold
 
 
 @register_pytree
@@ -131,6 +138,70 @@ def sample(
     )
     final, kept = jax.lax.scan(body, start, path, unroll=unroll)
     return final.x if kept is None else (final.x, kept)
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Everything that defines how images are drawn; the process is the training's.
+
+    Attributes:
+      schedule, grid, steps: the path is process.level(schedule.logsnr(grid(steps))).
+      solver: the stepping rule along it.
+      guidance, threshold: what is made of the network's denoiser.
+    """
+
+    schedule: Schedule
+    grid: Grid
+    steps: int = dataclasses.field(metadata={"static": True})
+    solver: Solver
+    guidance: Any = guidances.none()
+    threshold: Threshold = thresholding.none()
+
+    def path(self, process: Process) -> NoiseLevel:
+        """The levels of a run, fields of shape [steps + 1], noisiest first.
+
+        Raises:
+          ValueError: if the grid has no such path.
+        """
+        return process.level(self.schedule.logsnr(self.grid(self.steps)))
+
+    def targets(self, process: Process) -> NoiseLevel | None:
+        """Where each step leads, fields of shape [steps], on a grid that says so; None is along the path."""
+        grid: Any = self.grid
+        if not hasattr(grid, "targets"):
+            return None
+        return process.level(self.schedule.logsnr(grid.targets(self.steps)))
+
+    def draw(
+        self,
+        keys: Key[Array, "batch"],
+        conditional: Denoise,
+        other: Denoise,
+        levels: NoiseLevel,
+        shape: tuple[int, ...],
+        *,
+        memories: tuple[Memory, Memory] = ((), ()),
+        targets: NoiseLevel | None = None,
+    ) -> Images:
+        """Draws images [batch, *shape].
+
+        Args:
+          keys: one per image, see `example_keys`.
+          conditional: the denoiser of the wanted images.
+          other: the one that guidance steers away from.
+          levels: the `path`, computed once.
+          shape: of one image.
+          memories: the first memory of either denoiser.
+          targets: the `targets`, computed once.
+        """
+        denoise = self.threshold(self.guidance(conditional, other))
+        x_T = initial_noise(keys, jax.tree.map(lambda field: field[0], levels), shape)
+        memory = self.guidance.memory(*memories)
+        images: Any = sample(
+            keys, denoise, self.solver, levels, x_T, memory=memory, targets=targets
+        )
+        return images
 
 
 def _check(

@@ -2,16 +2,17 @@
 
 ranges            what every key of a config may be
 build             config -> objects
+hyper             the numbers of a training, which a grid may vary
+loss, training    the pure step of an experiment, and its first state
 rules             what is known to go wrong: refused when a config is read, told by the audit
 workdir, locks    one run's folder
 sampler           images from a trained model
 keys              seeds -> random keys, one for each purpose
 """
 
-from noise_sched.experiment.build import choices_of as choices_of
+from noise_sched.experiment.build import facts_of as facts_of
 from noise_sched.experiment.build import from_config as from_config
 from noise_sched.experiment.build import parameter_count as parameter_count
-from noise_sched.experiment.compatibility import Choices as Choices
-from noise_sched.experiment.experiment import NO_CLASS as NO_CLASS
 from noise_sched.experiment.experiment import Experiment as Experiment
+from noise_sched.experiment.loss import NO_CLASS as NO_CLASS
 from noise_sched.experiment.ranges import ConfigError as ConfigError

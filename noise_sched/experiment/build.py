@@ -2,7 +2,7 @@
 
 `from_config` builds the whole experiment from its strings and refuses what cannot work, before any
 data is read and any array allocated. The binaries get all they need from the `Experiment`; the audit, which
-also reports on what is refused, from `choices_of`.
+also reports on what is refused, from `facts_of`.
 """
 
 import dataclasses
@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 
 from noise_sched import networks
 from noise_sched.diffusion import specs
-from noise_sched.diffusion.denoiser import Preconditioner
 from noise_sched.diffusion.loss import Objective
-from noise_sched.experiment import compatibility, optimization, ranges
-from noise_sched.experiment.compatibility import Choices, ConfigError
+from noise_sched.diffusion.sampling import Sampling
+from noise_sched.experiment import optimization, ranges, rules
 from noise_sched.experiment.experiment import Experiment
-from noise_sched.experiment.rules import Sampling, Training
+from noise_sched.experiment.hyper import Hyper
+from noise_sched.experiment.ranges import ConfigError
+from noise_sched.experiment.rules import Facts
 from noise_sched.messages import did_you_mean
 
 
@@ -31,36 +32,38 @@ def from_config(config: ConfigDict) -> Experiment:
     Raises:
       ConfigError: for any value that cannot be built or any mix that cannot work.
     """
-    choices = choices_of(config)
-    compatibility.check(choices)
-    schedule, optimizer = optimization.build(config)
-    process = choices.training.process
+    facts = facts_of(config)
+    rules.check(facts)
+    try:
+        hyper = Hyper.of(config, facts.objective)
+    except ValueError as error:
+        raise ConfigError(f"config: {error}") from None
+    optimization.check(config, hyper)
+    process = facts.objective.process
     return Experiment(
         config=config,
-        network=choices.network,
-        objective=_objective(config, choices.training),
-        optimizer=optimizer,
-        schedule=schedule,
-        ema_decay=optimization.ema_decay(config),
-        levels=choices.sampling.path(process),
-        targets=choices.sampling.targets(process),
-        choices=choices,
+        network=facts.network,
+        hyper=hyper,
+        sampling=facts.sampling,
+        levels=facts.sampling.path(process),
+        targets=facts.sampling.targets(process),
     )
 
 
-def choices_of(config: ConfigDict) -> Choices:
+def facts_of(config: ConfigDict) -> Facts:
     """What a config chooses, built but not judged: the rules may find errors in it.
 
     Raises:
       ConfigError: for any value that cannot be built, and a grid without a path of config.sample.steps.
     """
     ranges.check(config)
-    choices = Choices(config, _network(config), _training(config), _sampling(config))
+    network, objective, sampling = _network(config), _objective(config), _sampling(config)
+    facts = Facts(objective, sampling, config.data.image_size**2, config, network)
     try:
-        choices.facts.path  # noqa: B018  (computed once, kept)
+        facts.path  # noqa: B018  (computed once, kept)
     except ValueError as error:
         raise ConfigError(f"config.sample.steps: {error}") from None
-    return choices
+    return facts
 
 
 def parameter_count(config: ConfigDict) -> int:
@@ -81,18 +84,29 @@ def _build(config: ConfigDict, key: str, kind: str) -> Any:
         raise ConfigError(f"config.{key}: {error}") from None
 
 
-def _training(config: ConfigDict) -> Training:
-    return Training(
+def _objective(config: ConfigDict) -> Objective:
+    parts = dict(
         schedule=_build(config, "schedule", "schedule"),
         process=_build(config, "process", "process"),
         parametrization=_build(config, "parametrization", "parametrization"),
         input_scale=_build(config, "input_scale", "input_scale"),
         conditioning=_build(config, "conditioning", "conditioning"),
-        space=_build(config, "loss.space", "parametrization"),
+        loss_space=_build(config, "loss.space", "parametrization"),
         weight=_build(config, "loss.weight", "weight"),
-        offset_noise=config.loss.offset_noise,
-        clip_x0=config.loss.clip_x0,
+        time=_build(config, "train.time", "time"),
     )
+    loss = config.loss
+    try:
+        return Objective(
+            **parts,
+            self_conditioning=loss.self_conditioning,
+            clip_x0=loss.clip_x0,
+            offset_noise=loss.offset_noise,
+            reduction=loss.reduction,
+            uncertainty=loss.uncertainty,
+        )
+    except ValueError as error:  # the objective's own checks
+        raise ConfigError(f"config.loss: {error}") from None
 
 
 def _sampling(config: ConfigDict) -> Sampling:
@@ -104,29 +118,6 @@ def _sampling(config: ConfigDict) -> Sampling:
         guidance=_build(config, "sample.guidance", "guidance"),
         threshold=_build(config, "sample.threshold", "threshold"),
     )
-
-
-def _objective(config: ConfigDict, training: Training) -> Objective:
-    preconditioner = Preconditioner(
-        training.parametrization, training.input_scale, training.conditioning
-    )
-    time = _build(config, "train.time", "time")
-    try:
-        return Objective(
-            schedule=training.schedule,
-            process=training.process,
-            preconditioner=preconditioner,
-            space=training.space,
-            weight=training.weight,
-            self_conditioning=config.loss.self_conditioning,
-            clip_x0=training.clip_x0,
-            offset_noise=training.offset_noise,
-            reduction=config.loss.reduction,
-            uncertainty=config.loss.uncertainty,
-            time=time,
-        )
-    except ValueError as error:  # the objective's own checks
-        raise ConfigError(f"config.loss: {error}") from None
 
 
 def _network(config: ConfigDict) -> nn.Module:

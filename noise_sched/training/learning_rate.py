@@ -1,9 +1,9 @@
 """Learning rates as functions of the step: linear warm-up, then a decay.
 
-With base rate η, W warm-up steps, T steps in all, a tail of L steps and the end factor e,
+With base rate η, W warm-up steps, T steps in all and the end factor e,
 
     η(s) = η · s / W                                     while s < W                          (1)
-    η(s) = η · (e + (1 − e) · d(p)),  p = min(s − W, T − W − L) / (T − W − L)   from then on   (2)
+    η(s) = η · (e + (1 − e) · d(p)),  p = min(s − W, T − W) / (T − W)   from then on           (2)
 
 where d falls from d(0) = 1:
 
@@ -26,37 +26,36 @@ is ramp / batch size, which need not be whole. A schedule is an optax schedule: 
 step, counted from 0, to the rate. By (1) the first update of a warmed-up run has the rate 0, as published.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from noise_sched.messages import did_you_mean
+
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 
-_DECAYS = ("none", "constant", "linear", "cosine", "cosine@r", "inverse_sqrt@N")
+_DECAYS = ("none", "linear", "cosine", "cosine@r", "inverse_sqrt@N")
 
 
 def warmup_and_decay(
-    base: float,
+    base: int | float | jax.Array,
     *,
     total_steps: int,
     decay: str = "none",
     warmup_steps: int | float = 0,
     end_factor: float = 0.0,
-    tail_steps: int = 0,
 ) -> Schedule:
     """A linear warm-up followed by a decay, equations (1) to (4) of this module.
 
     Args:
-      base: the rate η at the end of the warm-up.
+      base: the rate η at the end of the warm-up, a number or a traced scalar.
       total_steps: T, the steps of the whole run; the rate stays constant beyond it.
-      decay: "none" (or "constant"), "linear", "cosine", "cosine@r" with 0 < r <= 1, or
+      decay: "none", "linear", "cosine", "cosine@r" with 0 < r <= 1, or
         "inverse_sqrt@N" with N >= 1.
       warmup_steps: W; 0 for no warm-up.
       end_factor: e, the rate at the end of a full decay as a fraction of `base`.
-      tail_steps: L; the decay is over this many steps before the end, and its last rate is kept.
 
     Returns:
       A function from the step (an integer, possibly traced, of any shape) to the rate, a float
@@ -64,22 +63,22 @@ def warmup_and_decay(
 
     Raises:
       ValueError: for an unknown decay (the nearest name is given), a fraction or an end factor
-        outside its range, or a warm-up and a tail that leave no step to decay over.
+        outside its range, or a warm-up that leaves no step to decay over.
     """
     reference = _reference_steps(decay)
     fraction = None if reference else _fraction(decay)
     if not 0.0 <= end_factor <= 1.0:
         raise ValueError(f"end_factor must be between 0 and 1, got {end_factor}")
-    if total_steps < 1 or warmup_steps < 0 or tail_steps < 0:
+    if total_steps < 1 or warmup_steps < 0:
         raise ValueError(
-            f"total_steps must be at least 1, warmup_steps and tail_steps at least 0; got "
-            f"total_steps={total_steps}, warmup_steps={warmup_steps}, tail_steps={tail_steps}"
+            f"total_steps must be at least 1 and warmup_steps at least 0; got "
+            f"total_steps={total_steps}, warmup_steps={warmup_steps}"
         )
-    decay_steps = total_steps - warmup_steps - tail_steps
+    decay_steps = total_steps - warmup_steps
     if fraction is not None and decay_steps < 1:
         raise ValueError(
-            f"warmup_steps={warmup_steps} and tail_steps={tail_steps} leave no step of "
-            f"total_steps={total_steps} for the decay {decay!r}: shorten them or train for longer"
+            f"the warm-up steps (warmup_steps={warmup_steps}) leave no step of total_steps={total_steps} "
+            f"for the decay {decay!r}: shorten the warm-up or train for longer"
         )
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
@@ -123,7 +122,7 @@ def _reference_steps(decay: str) -> float | None:
 def _fraction(decay: str) -> float | None:
     """The fraction of the decay's curve that is run through; None when there is no decay."""
     name, at, argument = decay.partition("@")
-    if not at and name in ("none", "constant"):
+    if not at and name == "none":
         return None
     if not at and name in ("linear", "cosine"):
         return 1.0
@@ -138,8 +137,4 @@ def _fraction(decay: str) -> float | None:
                 f"'cosine@0.8'"
             )
         return fraction
-    nearest = difflib.get_close_matches(name, _DECAYS, n=1, cutoff=0.0)[0]
-    raise ValueError(
-        f"unknown learning-rate decay {decay!r}: did you mean {nearest!r}? "
-        f"Known: {', '.join(_DECAYS)}"
-    )
+    raise ValueError(f"unknown learning-rate decay {decay!r}. {did_you_mean(name, _DECAYS)}")

@@ -3,6 +3,9 @@
 The host never waits for the step that is running: it reads the metrics of step k while the device
 is at step k + 1. A loss that is not finite is thus seen one step late, which costs nothing, as the
 train step itself refuses to apply such an update; see `nonfinite` for what follows.
+
+A state may also be that of a grid, many models trained as one program: then all its arrays, and the
+metrics, begin with an axis of cells.
 """
 
 import signal
@@ -16,7 +19,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from noise_sched.training.checkpoints import Checkpoints
-from noise_sched.training.metrics import MetricWriter
+from noise_sched.training.metrics import MetricWriter, plain
 from noise_sched.training.nonfinite import NonFiniteLoss, NonFiniteSteps
 from noise_sched.training.progress import Progress
 from noise_sched.training.state import TrainState
@@ -65,7 +68,7 @@ def fit(
 
     Args:
       state: where to start; donated.
-      train_step: from `make_train_step`.
+      train_step: from `compile_step`, or of a grid: its metrics are then arrays of one value per cell.
       batches: yields this process's rows as numpy; its `get_state()`, if it has one, is saved with
         each checkpoint.
       steps: the steps of the whole run, those before a resume included.
@@ -74,12 +77,12 @@ def fit(
       checkpoint_every: save after this many steps; the last state is saved in any case.
       writer: where metrics go; None for nowhere. Written are the means over the steps since the
         last time, without those that were not finite; "skipped" is the number of those, where
-        there are any.
+        there are any. In a grid, of each cell over its own finite steps.
       log_every: write metrics after this many steps.
-      progress: the progress line; None for none.
+      progress: the progress line; None for none. Of a grid it shows the mean loss.
       hooks: run after their numbers of steps.
       skip_nonfinite: so many steps in a row may be not finite, each passed over with a warning; one
-        more stops training.
+        more stops training. In a grid a step counts that is finite in no cell.
 
     Returns:
       The final state and how many steps it has had.
@@ -98,7 +101,7 @@ def fit(
         if every < 1:
             raise ValueError(f"{name} must be at least 1, got {every}")
 
-    start = int(state.step)
+    start = int(np.asarray(state.step).flat[0])  # all cells of a grid are at the same step
     window = _Window(log_every, writer, progress, start)
     faults = NonFiniteSteps(skip_nonfinite, start=start)
     running: tuple[int, dict[str, jax.Array]] | None = None
@@ -112,7 +115,7 @@ def fit(
             running = None
             values = jax.device_get(metrics)
             faults.see(number, values)
-            same = None if values["finite"] else same
+            same = None if np.any(values["finite"]) else same
             window.add(number, values)
 
     def save(step: int) -> None:
@@ -196,18 +199,21 @@ class _Window:
         self._rows = [row for row in kept if row["step"] > start // every * every]
 
     def add(self, step: int, values: dict[str, Any]) -> None:
-        row = {name: float(value) for name, value in values.items()}
-        self._rows.append((row if row["finite"] else {"finite": 0.0}) | {"step": step})
+        row = {name: plain(value) for name, value in values.items()}
+        finite = np.asarray(row["finite"]) > 0
+        self._rows.append((row if finite.any() else {"finite": row["finite"]}) | {"step": step})
         if self._progress is not None:
-            self._progress.update(step, row["loss"])
+            losses = np.asarray(row["loss"])
+            self._progress.update(step, float(np.mean(losses[finite] if finite.any() else losses)))
         if step % self._every == 0:
             self.flush(step)
 
     def flush(self, step: int) -> None:
-        finite = [row for row in self._rows if row["finite"]]
+        finite = [row for row in self._rows if np.any(row["finite"])]
         names = [n for n in finite[-1] if n not in ("finite", "step")] if finite else []
-        means = {n: np.mean([row[n] for row in finite if n in row]) for n in names}
-        if skipped := len(self._rows) - len(finite):
+        means = {n: _mean(n, [row for row in finite if n in row]) for n in names}
+        skipped = sum(1 - np.asarray(row["finite"]) for row in self._rows)
+        if np.any(skipped):
             means["skipped"] = skipped
         if means and self._writer is not None:
             self._writer.scalars(step, means)
@@ -217,6 +223,14 @@ class _Window:
         """Keeps the values since the last line for a resume from a checkpoint, besides those of `steps`."""
         if self._writer is not None:
             self._writer.keep_window(step, self._rows, steps)
+
+
+def _mean(name: str, rows: Sequence[dict[str, Any]]) -> Any:
+    """The mean over the finite steps; in a grid of each cell, NaN of one that has none."""
+    values, finite = (np.asarray([row[n] for row in rows]) for n in (name, "finite"))
+    count = np.sum(finite, axis=0)
+    total = np.sum(np.where(finite > 0, values, 0.0), axis=0)
+    return total / np.where(count > 0, count, np.nan)
 
 
 class _StopSignals:

@@ -78,15 +78,22 @@ class MetricWriter:
         self.close()
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes named numbers of one step; JSON has those that are not finite as strings."""
+        """Writes named numbers of one step, each a scalar or an array of one per cell of a grid.
+
+        JSON has those that are not finite as strings, and those of the cells as a list; TensorBoard has a
+        series for each cell, "loss/3".
+        """
         if self._lines is None:
             return
-        values = {name: float(value) for name, value in values.items()}
+        values = {name: plain(value) for name, value in values.items()}
         line = {"step": int(step), **_as_json(values), "time": round(time.time(), 3)}
         self._lines.add(json.dumps(line))
         if self._events is not None:
             for name, value in values.items():
-                self._events.add_scalar(name, value, int(step))
+                cells = enumerate(value) if isinstance(value, list) else ()
+                series = {f"{name}/{cell}": v for cell, v in cells} or {name: value}
+                for each, number in series.items():
+                    self._events.add_scalar(each, number, int(step))
 
     def images(
         self,
@@ -130,12 +137,12 @@ class MetricWriter:
         if kept != old:
             files.write_text(path, json.dumps(kept) + "\n")
 
-    def window(self, step: int) -> list[dict[str, float]]:
+    def window(self, step: int) -> list[dict[str, Any]]:
         """What `keep_window` kept with the checkpoint of `step`; empty if nothing, and on other hosts."""
         if self._lines is None:
             return []
         rows = _windows(self._workdir / WINDOW_FILE).get(str(step), [])
-        return [{name: float(value) for name, value in row.items()} for row in rows]
+        return [{name: plain(value) for name, value in row.items()} for row in rows]
 
     def close(self) -> None:
         """Flushes and closes the files."""
@@ -227,8 +234,18 @@ def _windows(path: Folder) -> dict[str, list[dict[str, Any]]]:
         return {}
 
 
+def plain(value: Any) -> Any:
+    """A number as a float, one per cell as a list of them; what JSON has as a string included."""
+    return np.asarray(value, np.float64).tolist()
+
+
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: v if math.isfinite(v) else str(v) for name, v in values.items()}
+    def each(value: Any) -> Any:
+        if isinstance(value, list):
+            return [each(v) for v in value]
+        return value if math.isfinite(value) else str(value)
+
+    return {name: each(value) for name, value in values.items()}
 
 
 def image_grid(

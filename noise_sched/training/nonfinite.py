@@ -9,12 +9,17 @@ when it stops and not what it becomes.
 Therefore a run that stops saves its state: the last finite parameters, with the number of steps and the
 data's position as they are, beyond the steps that were not finite. The same command goes on from there,
 and counts anew.
+
+In a grid, many models trained as one program, each cell passes over its own steps. Only steps that no cell
+survives are counted: one model that has diverged does not stop the others.
 """
 
 from typing import Any
 
+import numpy as np
 from absl import logging
 
+from noise_sched.messages import shown
 from noise_sched.training.state import TrainState
 
 
@@ -33,7 +38,7 @@ class NonFiniteLoss(RuntimeError):
 
 
 class NonFiniteSteps:
-    """Counts the steps in a row whose updates were refused.
+    """Counts the steps in a row whose updates were refused, in a grid in all cells.
 
     Every host sees the same metrics, so all of them decide alike.
 
@@ -51,15 +56,26 @@ class NonFiniteSteps:
             )
         self._allowed, self._start = allowed, start
         self._in_a_row = 0
+        self._failing: set[int] = set()  # the cells whose last step was not finite
         self._last: tuple[int, dict[str, Any]] | None = None
         self.too_many = False
         self.none_finite = True
 
     def see(self, step: int, values: dict[str, Any]) -> None:
-        """Takes note of the metrics of `step`, with a warning if it is passed over."""
-        if values["finite"]:
+        """Takes note of the metrics of `step`, with a warning if it is passed over.
+
+        Of a grid with finite cells there is a warning only where a cell begins to fail.
+        """
+        finite = np.asarray(values["finite"]) > 0
+        before, self._failing = self._failing, set(np.flatnonzero(~finite).tolist())
+        if finite.any():
             self._in_a_row = 0
             self.none_finite = False
+            if self._failing - before:
+                logging.warning(
+                    "%s: the updates of these cells are not applied, and training goes on",
+                    _described(step, values),
+                )
             return
         self._in_a_row += 1
         if self._in_a_row > self._allowed:
@@ -69,7 +85,7 @@ class NonFiniteSteps:
             return
         logging.warning(
             "%s: its update is not applied and training goes on, at most %d such steps in a row",
-            self._told(step, values),
+            _described(step, values),
             self._allowed,
         )
 
@@ -78,16 +94,10 @@ class NonFiniteSteps:
         assert self._last is not None
         step, values = self._last
         return NonFiniteLoss(
-            f"{self._told(step, values)}, more in a row than skip_nonfinite={self._allowed} allows. No "
+            f"{_described(step, values)}, more in a row than skip_nonfinite={self._allowed} allows. No "
             f"such update was applied, and training stopped. {saved} {self._advice()}",
             step=step,
             state=state,
-        )
-
-    def _told(self, step: int, values: dict[str, Any]) -> str:
-        return (
-            f"step {step} is not finite (loss {values['loss']}, gradient norm "
-            f"{values['grad_norm']}, parameter norm {values['param_norm']})"
         )
 
     def _advice(self) -> str:
@@ -102,3 +112,16 @@ class NonFiniteSteps:
             "Should it stop again, look at the last losses before it: if they grow, a lower learning "
             "rate, a longer warm-up or gradient clipping may help; if they do not, at the images."
         )
+
+
+def _described(step: int, values: dict[str, Any]) -> str:
+    """What a step's numbers were, in a grid those of the cells that are not finite."""
+    failing = np.asarray(values["finite"]) == 0
+    where, numbers = "", {n: values[n] for n in ("loss", "grad_norm", "param_norm")}
+    if failing.ndim:
+        where = f" in the cells {shown(np.flatnonzero(failing).tolist())} of {failing.size}"
+        numbers = {n: shown(np.asarray(v)[failing].tolist()) for n, v in numbers.items()}
+    return (
+        f"step {step} is not finite{where} (loss {numbers['loss']}, gradient norm "
+        f"{numbers['grad_norm']}, parameter norm {numbers['param_norm']})"
+    )

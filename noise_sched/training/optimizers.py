@@ -10,7 +10,8 @@ Biases and normalization scales are left out of both the weight decay δ and the
 learned positional embeddings and latents are not. `optax.lamb` differs in two ways: its ε is 1e-6,
 and its mask covers the weight decay only.
 
-Which parameters those are is told by name: parameters are named by their path, "block_0/mlp/bias".
+Those parameters are chosen by name: a parameter is named by its path, "block_0/mlp/bias". Rates and
+weight decays may be traced scalars; the state's structure does not depend on any number.
 """
 
 import re
@@ -53,9 +54,8 @@ def lamb(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-    weight_decay: float = 0.01,
+    weight_decay: float | jax.Array = 0.01,
     exclude: str = BIAS_OR_SCALE,
-    stacked: str | None = None,
 ) -> optax.GradientTransformation:
     """LAMB as published with RIN, equations (1) and (2) of this module. No gradient clipping.
 
@@ -66,31 +66,19 @@ def lamb(
       eps: ε.
       weight_decay: δ.
       exclude: a regex; a parameter whose path it matches has neither weight decay nor trust ratio.
-      stacked: a regex; a parameter whose path it matches holds one layer per index of its first
-        axis, as `flax.linen.scan` makes them, and gets one trust ratio per layer.
 
     Returns:
       An optax transformation whose update needs the parameters.
     """
     included = matching(exclude, invert=True)
-    parts = [
-        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        optax.add_decayed_weights(weight_decay, mask=included),
-    ]
-    if stacked is None:
-        parts.append(optax.masked(optax.scale_by_trust_ratio(), included))
-    else:
-        layered = matching(stacked)
-
-        def whole(params):
-            return jax.tree.map(lambda i, s: i and not s, included(params), layered(params))
-
-        def sliced(params):
-            return jax.tree.map(lambda i, s: i and s, included(params), layered(params))
-
-        parts.append(optax.masked(optax.scale_by_trust_ratio(), whole))
-        parts.append(optax.masked(_per_slice(optax.scale_by_trust_ratio()), sliced))
-    return _standard_promotion(optax.chain(*parts, optax.scale_by_learning_rate(learning_rate)))
+    return _standard_promotion(
+        optax.chain(
+            optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+            optax.add_decayed_weights(weight_decay, mask=included),
+            optax.masked(optax.scale_by_trust_ratio(), included),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+    )
 
 
 def adamw(
@@ -99,7 +87,7 @@ def adamw(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-    weight_decay: float = 0.01,
+    weight_decay: float | jax.Array = 0.01,
     include: str = KERNEL,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
@@ -195,15 +183,3 @@ def _standard_promotion(optimizer: optax.GradientTransformation) -> optax.Gradie
             return optimizer.update(updates, state, params)
 
     return optax.GradientTransformation(optimizer.init, update)
-
-
-def _per_slice(stateless: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Apply a stateless transformation to each slice along the first axis of each tensor."""
-
-    def update(updates, state, params=None):
-        def one(update, param):
-            return stateless.update(update, optax.EmptyState(), param)[0]
-
-        return jax.tree.map(jax.vmap(one), updates, params), state
-
-    return optax.GradientTransformation(stateless.init, update)

@@ -78,27 +78,6 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, microbatches: int = 1) -> N
         )
 
 
-def process_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
-    """Which rows of a global batch this process has to read, in the order `to_global` takes them.
-
-    With them the global batch is the same rows in the same order on any number of hosts.
-
-    Args:
-      batch_size: rows of the global batch.
-      mesh: the mesh it will be split over.
-
-    Returns:
-      Sorted row numbers, int64 [batch_size / number of processes].
-
-    Raises:
-      ValueError: as `check_batch_size`.
-    """
-    check_batch_size(batch_size, mesh)
-    indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
-    every = np.arange(batch_size)
-    return np.unique(np.concatenate([every[index] for index in indices.values()]))
-
-
 def to_global(batch: Any, mesh: Mesh) -> Any:
     """Turn this process's rows (numpy) into global arrays, split over every device.
 

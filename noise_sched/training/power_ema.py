@@ -5,12 +5,12 @@ parameters of a time tau in (0, T] by
 
     p(tau; T, g) = (g + 1) / T  (tau / T)^g                                                    (1)
 
-a peak at the newest parameters whose width grows with the run, as is told by its relative standard
+a peak at the newest parameters, whose width grows with the run. A run is given its relative standard
 deviation
 
     std^2 = (g + 1) / ((g + 2)^2 (g + 3)),       0 < std < 12^(-1/2), g > 0                    (2)
 
-It is had by updates whose weight falls with the number t = 1, 2, ... of the update:
+The update number t = 1, 2, ... is
 
     ema <- b_t ema + (1 - b_t) params,      b_t = (1 - 1 / t)^(g + 1)                          (3)
 

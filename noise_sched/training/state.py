@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from noise_sched.training import ema, power_ema
+from noise_sched.training import power_ema
 
 
 @flax.struct.dataclass
@@ -61,6 +61,7 @@ class TrainState:
             step=jnp.zeros([], jnp.int32),
             params=params,
             opt_state=optimizer.init(params),
-            ema_params=ema.init_ema(power_ema.arrange(params, ema_stds)),
+            # In buffers of their own, so that both can be donated.
+            ema_params=jax.tree.map(jnp.copy, power_ema.arrange(params, ema_stds)),
             key=jnp.copy(key),
         )

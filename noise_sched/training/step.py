@@ -1,11 +1,18 @@
-"""One training step: loss, gradient, optimizer, moving average, guards; jitted, split and donated.
+"""One training step: loss, gradient, optimizer, moving average, guards; a pure function of all its numbers.
+
+    step(state, batch, hyper) -> (state, metrics)
+
+`hyper` is any pytree of numbers, which only the functions that `make_step` is given look into. Its numbers
+may be traced, so that `vmap` or `lax.map` of a step trains many models as one program; `compile_step`
+makes the program of a single run, of which plain numbers become constants.
 
 The random key of step k is `fold_in(state.key, k)`: it depends on nothing but the run's key and the
 step, so that a resumed run draws what an uninterrupted one would have drawn, and the step after one
 that was not finite has draws of its own.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,30 +20,29 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from noise_sched.training import ema, learning_rate, partitioning, power_ema
+from noise_sched.training import learning_rate, partitioning, power_ema
 from noise_sched.training.state import TrainState
 
-LossFn = Callable[[Any, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
-TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
+Metrics = dict[str, jax.Array]
+LossFn = Callable[[Any, Any, jax.Array, Any], tuple[jax.Array, Metrics]]
+Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 
 _OWN_METRICS = ("loss", "grad_norm", "param_norm", "learning_rate", "finite", "bad_gradients")
 
 
-def make_train_step(
+def make_step(
     loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
+    make_optimizer: Callable[[Any], optax.GradientTransformation],
+    new_weight: Callable[[Any, jax.Array], jax.Array] | None = None,
     *,
-    ema_decay: float | ema.Decay = 0.9999,
-    ema_warmup: bool = False,
+    schedule: Callable[[Any], learning_rate.Schedule] | None = None,
     sanitize: bool = False,
     infinite_gradient: float = 1e5,
-    ema_stds: Sequence[float] = (),
-    schedule: learning_rate.Schedule | None = None,
-    mesh: Mesh | None = None,
-    state_shardings: Any = None,
     microbatches: int = 1,
-) -> TrainStep:
-    """The compiled function from a state and a batch to the next state and the step's metrics.
+    mesh: Mesh | None = None,
+) -> Step:
+    """The step of one model as a pure function, which is not compiled yet.
 
     Where the loss, the gradient or the updated parameters are not finite, the update is not
     applied: parameters, optimizer state and moving average keep their last finite values, only
@@ -44,55 +50,56 @@ def make_train_step(
     updates, and with it the learning rate, then lags behind `step`. Nothing here waits for the device.
 
     Args:
-      loss_fn: `(params, key, batch) -> (loss, metrics)`, the loss a mean over the batch, metrics a
-        dict of scalars.
-      optimizer: an optax transformation; clipping the gradient is its business.
-      ema_decay: decay of the moving average, see `ema.update_ema`.
-      ema_warmup: let the moving average warm up, see `ema.update_ema`.
+      loss_fn: `(hyper, params, key, batch) -> (loss, metrics)`, the loss a mean over the batch, metrics
+        a dict of scalars.
+      make_optimizer: `hyper` -> an optax transformation, whose state has the same structure whatever the
+        numbers; clipping the gradient is its business.
+      new_weight: `(hyper, step)` -> the weight 1 - d of the new parameters in the moving average, see
+        `ema`; None for averages of power-function shape, see `power_ema`.
+      schedule: `hyper` -> the learning rate that the optimizer uses, to report it; None not to.
       sanitize: replace what is not finite in the gradient, NaN by 0 and infinity by `infinite_gradient` of
         its sign. The update is then applied if the loss is finite, and the metric `bad_gradients` says
         how many elements were replaced.
       infinite_gradient: 1e5 as in EDM's released training code (arXiv 2206.00364), 0 as in EDM2's
         (arXiv 2312.02696).
-      ema_stds: relative widths of power-function averages, as the state was created with, in place
-        of the plain one and its decay; see `power_ema`.
-      schedule: the learning rate that `optimizer` uses, to report it; None not to.
-      mesh: the mesh to run on, from `partitioning.make_mesh`; None for one device.
-      state_shardings: the layout of the state on `mesh`, from `partitioning.state_shardings`; None
-        for a full copy on each device.
       microbatches: compute the gradient in this many equal parts of the batch, one after the other,
         and average: less memory, the same mean loss. Each part has a key of its own.
+      mesh: over which each of those parts is spread; None for one device.
 
     Returns:
-      `step(state, batch) -> (state, metrics)`. The state passed in is donated: its arrays are
-      deleted. Metrics are scalars: loss, grad_norm (before any clipping), param_norm (after the
-      update), learning_rate (if `schedule` is given), finite (1 or 0), and those of `loss_fn`.
+      `step(state, batch, hyper) -> (state, metrics)`. Metrics are scalars: loss, grad_norm (before any
+      clipping), param_norm (after the update), learning_rate (if `schedule` is given), finite (1 or 0),
+      and those of `loss_fn`.
 
     Raises:
-      ValueError: on the first call, if `loss_fn` returns a metric with one of those names, or
-        `microbatches` does not divide the batch.
+      ValueError: when traced, if `loss_fn` returns a metric with one of those names, or `microbatches`
+        does not divide the batch.
     """
     if microbatches < 1:
         raise ValueError(f"microbatches must be at least 1, got {microbatches}")
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Any, hyper: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         (loss, extra), grads = _value_and_grad(
-            loss_fn, state.params, key, batch, microbatches=microbatches, mesh=mesh
+            functools.partial(loss_fn, hyper),
+            state.params,
+            key,
+            batch,
+            microbatches=microbatches,
+            mesh=mesh,
         )
         if clash := sorted(set(extra) & set(_OWN_METRICS)):
             raise ValueError(f"loss_fn's metrics may not be named {clash}: the step reports those")
         if sanitize:
             grads, extra = _sanitized(grads, extra, infinite_gradient)
 
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = make_optimizer(hyper).update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        if ema_stds:
+        if new_weight is None:
             ema_params = power_ema.update(state.ema_params, params, state.step)
         else:
-            ema_params = ema.update_ema(
-                state.ema_params, params, state.step, decay=ema_decay, warmup=ema_warmup
-            )
+            weight = new_weight(hyper, state.step)
+            ema_params = power_ema.towards(state.ema_params, params, weight)
 
         grad_norm = optax.global_norm(grads)
         new_norm = optax.global_norm(params)
@@ -116,19 +123,50 @@ def make_train_step(
             **extra,
         }
         if schedule is not None:
-            metrics["learning_rate"] = schedule(state.step)
+            metrics["learning_rate"] = schedule(hyper)(_updates_done(state))
         return new_state, metrics
 
+    return step
+
+
+def compile_step(
+    step: Step, hyper: Any, *, mesh: Mesh | None = None, state_shardings: Any = None
+) -> TrainStep:
+    """The compiled step of one run, whose numbers do not change.
+
+    Args:
+      step: from `make_step`.
+      hyper: its numbers; plain ones become constants of the program.
+      mesh: the mesh to run on, from `partitioning.make_mesh`; None for one device.
+      state_shardings: the layout of the state on `mesh`, from `partitioning.state_shardings`; None
+        for a full copy on each device.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`. The state passed in is donated: its arrays are deleted.
+    """
+
+    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        return step(state, batch, hyper)
+
     if mesh is None:
-        return jax.jit(step, donate_argnums=0)
+        return jax.jit(train_step, donate_argnums=0)
     copied = partitioning.replicated(mesh)
     layout = copied if state_shardings is None else state_shardings
     return jax.jit(
-        step,
+        train_step,
         donate_argnums=0,
         in_shardings=(layout, partitioning.batch_sharding(mesh)),
         out_shardings=(layout, copied),
     )
+
+
+def _updates_done(state: TrainState) -> jax.Array:
+    """The number of updates that the optimizer's learning rate counts: it lags behind refused steps."""
+
+    def of_the_rate(path: Any, _: Any) -> bool:
+        return getattr(path[-1], "tuple_name", None) == "ScaleByScheduleState"
+
+    return optax.tree_utils.tree_get(state.opt_state, "count", state.step, filtering=of_the_rate)
 
 
 def _sanitized(grads, metrics, infinite):

@@ -10,6 +10,7 @@ import pytest
 from configs import afhqv2_64_edm, cifar10_edm, digits_unet, edm_rows, ffhq64_edm, imagenet64_edm
 from noise_sched import experiment
 from noise_sched.diffusion import parametrization
+from noise_sched.experiment import optimization
 
 # Published, or counted with the published code.
 COUNTS = {
@@ -77,11 +78,11 @@ def test_table_6(module, row):
     assert config.network.dropout == dropout and config.network.channel_mult == mult
     exp = experiment.from_config(config)
     images = np.array([0, 0.4 * ramp, ramp, 3 * ramp])
-    found = exp.schedule(np.ceil(images / batch))
+    found = optimization.schedule(config, exp.hyper)(np.ceil(images / batch))
     np.testing.assert_allclose(found, rate * np.minimum(images / ramp, 1), rtol=3e-3)
     assert found[0] == 0, "the first step has rate 0, as published"
-    late = exp.ema_decay(np.int32(config.train.steps))
-    np.testing.assert_allclose(1 - late, 1 - 0.5 ** (batch / halflife), rtol=1e-3)
+    late = optimization.new_weight(config)(exp.hyper, np.int32(config.train.steps))
+    np.testing.assert_allclose(late, 1 - 0.5 ** (batch / halflife), rtol=1e-3)
     images = 2.5e9 if module is imagenet64_edm else 200e6
     assert 0 <= config.train.steps * batch - images < batch
     assert config.optimizer.clip_norm == (1.0 if row == "A" else 0.0)
@@ -128,9 +129,9 @@ def test_the_loss_weighs_denoising_as_table_1_says(row, kind):
     objective = experiment.from_config(cifar10_edm.get_config(f"{row},{kind}")).objective
     level, rate = objective.level_at(jnp.array([0.1, 0.5, 0.9]))
     sigma = np.asarray(level.sigma)
-    k = np.asarray(objective.space.error_scale(level))
+    k = np.asarray(objective.loss_space.error_scale(level))
     k_x0 = np.asarray(parametrization.x0().error_scale(level))
-    weight = np.asarray(objective.weight(level, objective.space, rate)) * (k / k_x0) ** 2
+    weight = np.asarray(objective.weight(level, objective.loss_space, rate)) * (k / k_x0) ** 2
     expected = 1 / sigma**2 if row < "E" else (sigma**2 + 0.25) / (sigma * 0.5) ** 2
     np.testing.assert_allclose(weight, expected, rtol=1e-4)
     if row < "E":
@@ -148,7 +149,7 @@ def test_imagenet_is_sampled_by_churn():
 
 def test_digits_have_one_standard_deviation():
     objective = experiment.from_config(digits_unet.get_config()).objective
-    assert objective.space.sigma_data == objective.preconditioner.input_scale.sigma_data == 0.75
+    assert objective.loss_space.sigma_data == objective.input_scale.sigma_data == 0.75
 
 
 @pytest.mark.parametrize(

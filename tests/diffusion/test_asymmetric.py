@@ -11,7 +11,7 @@ from noise_sched.diffusion import grids, specs
 from noise_sched.diffusion.process import NoiseLevel
 from noise_sched.diffusion.sampling import sample
 from noise_sched.diffusion.solvers import ddim
-from noise_sched.experiment.compatibility import ConfigError
+from noise_sched.experiment import ConfigError
 
 
 def test_each_step_leads_td_steps_further_and_never_beyond_clean_data():

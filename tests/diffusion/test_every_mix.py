@@ -15,7 +15,6 @@ from test_schedules import SCHEDULES
 from test_weighting import PROCESSES, SPACES, WEIGHTS
 
 from noise_sched.diffusion import specs, times
-from noise_sched.diffusion.denoiser import Preconditioner
 from noise_sched.diffusion.loss import Objective
 
 # Some that no table of properties needs: underflow in float32, ends that are rounded to, clean levels.
@@ -58,12 +57,13 @@ def met():
     finite = {}
     for mix in itertools.product(SPACES, SPACES, ALL_WEIGHTS):
         own, space, weight = mix
-        ends = (own, "parametrization"), ("none()", "input_scale"), ("angle()", "conditioning")
         objective = Objective(
             schedule=build("schedule", "cosine()"),  # not asked
             process=build("process", "vp()"),  # not asked
-            preconditioner=Preconditioner(*(build(kind, spec) for spec, kind in ends)),
-            space=build("parametrization", space),
+            parametrization=build("parametrization", own),
+            input_scale=build("input_scale", "none()"),
+            conditioning=build("conditioning", "angle()"),
+            loss_space=build("parametrization", space),
             weight=build("weight", weight),
         )
         values = objective.met_at(flat, rate)

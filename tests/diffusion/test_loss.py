@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from noise_sched.diffusion import specs
-from noise_sched.diffusion.denoiser import Preconditioner
 from noise_sched.diffusion.loss import Objective
 
 
@@ -24,12 +23,10 @@ def objective(
     return Objective(
         schedule=build(schedule, "schedule"),
         process=build(process, "process"),
-        preconditioner=Preconditioner(
-            parametrization=build(parametrization, "parametrization"),
-            input_scale=build(input_scale, "input_scale"),
-            conditioning=build(conditioning, "conditioning"),
-        ),
-        space=build(space, "parametrization"),
+        parametrization=build(parametrization, "parametrization"),
+        input_scale=build(input_scale, "input_scale"),
+        conditioning=build(conditioning, "conditioning"),
+        loss_space=build(space, "parametrization"),
         weight=build(weight, "weight"),
         **options,
     )
@@ -111,8 +108,8 @@ def test_offset_noise_shifts_whole_channels():
     ],
 )
 def test_two_ideas_of_sigma_data_are_refused(mix):
-    with pytest.raises(ValueError, match="different sigma_data in parametrization edm"):
-        objective(**mix)
+    with pytest.raises(ValueError, match=r"different sigma_data in parametrization \(0.5\)"):
+        objective(**mix).loss(jax.random.key(0), network, jnp.zeros((2, 5)), ())
 
 
 def test_the_same_weighted_loss_in_two_spaces():

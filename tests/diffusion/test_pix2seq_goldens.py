@@ -20,7 +20,6 @@ from noise_sched.diffusion import (
     thresholding,
     weighting,
 )
-from noise_sched.diffusion.denoiser import Preconditioner
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import sample
 
@@ -125,8 +124,10 @@ def test_training_quantities(name):
             objective = Objective(
                 schedule=schedule,
                 process=process.vp(b),
-                preconditioner=Preconditioner(own, input_scale.none(), conditioning.gamma()),
-                space=space,
+                parametrization=own,
+                input_scale=input_scale.none(),
+                conditioning=conditioning.gamma(),
+                loss_space=space,
                 weight=weighting.uniform(),
                 clip_x0=True,
             )

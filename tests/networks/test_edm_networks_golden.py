@@ -21,7 +21,6 @@ import pytest
 from torch_normal import TorchNormal
 
 from noise_sched.diffusion import specs
-from noise_sched.diffusion.denoiser import Preconditioner
 from noise_sched.diffusion.loss import Objective
 from noise_sched.networks import ADM, DDPMpp, NCSNpp
 from noise_sched.networks.published import parameter_path, params_from_state_dict
@@ -66,16 +65,13 @@ def state_dict_of(name):
 
 
 def edm_objective():
-    preconditioner = Preconditioner(
-        parametrization=specs.build("edm(0.5)", "parametrization"),
-        input_scale=specs.build("analytic(0.5)", "input_scale"),
-        conditioning=specs.build("log_sigma()", "conditioning"),
-    )
     return Objective(
         schedule=specs.build("lognormal(-1.2, 1.2)", "schedule"),
         process=specs.build("ve()", "process"),
-        preconditioner=preconditioner,
-        space=specs.build("edm(0.5)", "parametrization"),
+        parametrization=specs.build("edm(0.5)", "parametrization"),
+        input_scale=specs.build("analytic(0.5)", "input_scale"),
+        conditioning=specs.build("log_sigma()", "conditioning"),
+        loss_space=specs.build("edm(0.5)", "parametrization"),
         weight=specs.build("uniform()", "weight"),
     )
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+import types
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from absl import logging as absl_logging
 from noise_sched.training import loop, metrics
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.progress import Progress
+from noise_sched.training.step import make_step
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,79 @@ def test_a_window_of_nothing_finite_says_only_that(train_step, tmp_path):
     lines = metrics.read_metrics(tmp_path)
     assert set(lines[1]) == {"step", "time", "skipped"} and lines[1]["skipped"] == 1
     assert all("skipped" not in lines[i] for i in (0, 2))
+
+
+CELLS = 3
+
+
+class GridBatches(tiny.Batches):
+    """`fails` says in which cells of a grid the loss of batch k is NaN."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.fails = fails
+
+    def __next__(self):
+        offset = np.zeros(CELLS, np.float32)
+        offset[list(self.fails(self.position))] = np.nan
+        return super().__next__() | {"offset": offset}
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """The states of three models, and their step as one program."""
+
+    def loss_fn(cell, params, key, batch):
+        loss, values = tiny.loss_fn(None, params, key, batch)
+        return loss + batch["offset"][cell], values
+
+    one = make_step(
+        loss_fn, lambda cell: tiny.optimizer(), lambda cell, step: jax.numpy.float32(0.1)
+    )
+    step = jax.jit(jax.vmap(one, in_axes=(0, None, 0)))
+    states = jax.vmap(tiny.init)(jax.random.split(jax.random.key(0), CELLS))
+    return states, lambda state, batch: step(state, batch, np.arange(CELLS))
+
+
+def test_the_cells_of_a_grid_have_means_and_failures_of_their_own(grid, tmp_path, warnings):
+    """Cell 0 fails at step 2, cell 2 from step 4 on: never all at once, so that nothing stops."""
+    state, step = grid
+    fails = lambda k: {1: {0}}.get(k, {2} if k >= 3 else set())
+    losses = []
+    for batch, _ in zip(GridBatches(fails), range(6), strict=False):
+        state, values = step(state, batch)
+        losses.append(np.asarray(values["loss"], np.float64))
+    series, shown = [], []
+    progress = Progress(6, stream=io.StringIO())
+    progress.update = lambda step, loss: shown.append(loss)
+    with metrics.MetricWriter(tmp_path, tensorboard=False) as writer:
+        writer._events = types.SimpleNamespace(
+            add_scalar=lambda *row: series.append(row), close=lambda: None
+        )
+        options = dict(steps=6, log_every=3, writer=writer, progress=progress)
+        fitted = loop.fit(grid[0], step, GridBatches(fails), **options)
+    tiny.assert_same(fitted.state, state)
+    first, second = metrics.read_metrics(tmp_path)
+    np.testing.assert_allclose(first["loss"], np.nanmean(losses[:3], axis=0), rtol=1e-12)
+    np.testing.assert_allclose(second["loss"][:2], np.mean(losses[3:], axis=0)[:2], rtol=1e-12)
+    assert second["loss"][2] == "nan" and len(first["grad_norm"]) == CELLS
+    assert first["skipped"] == [1.0, 0.0, 0.0] and second["skipped"] == [0.0, 0.0, 3.0]
+    assert ("loss/1", first["loss"][1], 3) in series
+    np.testing.assert_allclose(shown, np.nanmean(losses, axis=1), rtol=1e-6)
+    assert [text[: text.index(" (")] for text in warnings] == [
+        "step 2 is not finite in the cells [0] of 3",
+        "step 4 is not finite in the cells [2] of 3",
+    ]
+
+
+def test_a_grid_stops_where_no_cell_is_finite(grid):
+    state, step = grid
+    fails = lambda k: range(CELLS) if k in (4, 5) else {1}
+    with pytest.raises(loop.NonFiniteLoss) as caught:
+        loop.fit(state, step, GridBatches(fails), steps=20, skip_nonfinite=1)
+    assert caught.value.step == 6
+    expected = r"step 6 is not finite in the cells \[0, 1, 2\] of 3 \(loss \[nan, nan, nan\], "
+    assert re.match(expected, str(caught.value)), str(caught.value)
 
 
 def restarted(train_step, directory, poison, stops, **kwargs):

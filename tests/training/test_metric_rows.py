@@ -1,6 +1,7 @@
 """metrics.jsonl has the rows of an undisturbed run, each once, however a run was stopped."""
 
 import json
+import math
 import os
 import signal
 
@@ -106,6 +107,14 @@ def test_another_cadence_after_a_resume(train_step, undisturbed, tmp_path):
     start(whole, train_step, log_every=7)
     assert [row["step"] for row in rows(tmp_path)] == [5, 14]
     assert rows(tmp_path)[1] == rows(whole)[1]
+
+
+def test_the_values_of_a_grids_cells_outlive_a_stop(tmp_path):
+    rows = [{"loss": [1.0, math.inf], "finite": [1.0, 0.0], "step": 4}]
+    with metrics.MetricWriter(tmp_path, tensorboard=False) as writer:
+        writer.keep_window(4, rows, [])
+        assert writer.window(4) == rows
+    assert "Infinity" not in (tmp_path / metrics.WINDOW_FILE).read_text()
 
 
 def test_files_of_earlier_versions_lose_their_markers(tmp_path):

@@ -213,7 +213,7 @@ def fit(folder, steps, *, break_at=None):
             batches.set_state(restored.data)
         return loop.fit(
             start,
-            tiny.train_step(ema_stds=STDS),
+            tiny.train_step(new_weight=None),
             batches,
             steps=steps,
             checkpoints=saved,

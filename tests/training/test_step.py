@@ -10,13 +10,18 @@ import optax
 import pytest
 import tiny
 
-from noise_sched.training import ema, step
+from noise_sched.training import ema
+from noise_sched.training.power_ema import towards
 from noise_sched.training.state import TrainState
 
 
 @pytest.fixture(scope="module")
 def train_step():
-    return tiny.train_step(schedule=lambda s: 0.5 * s.astype(jnp.float32))
+    return tiny.train_step(schedule=lambda hyper: lambda s: 0.5 * s.astype(jnp.float32))
+
+
+def sgd():
+    return optax.sgd(0.1)
 
 
 def start():
@@ -62,7 +67,8 @@ def test_step_is_the_pieces_by_hand(train_step):
     state = start()
     batch = next(tiny.Batches())
     key = jax.random.fold_in(state.key, 0)
-    (loss, _), grads = jax.value_and_grad(tiny.loss_fn, has_aux=True)(state.params, key, batch)
+    loss_fn = lambda params: tiny.loss_fn(None, params, key, batch)
+    (loss, _), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     updates, _ = tiny.optimizer().update(grads, state.opt_state, state.params)
     expected = optax.apply_updates(state.params, updates)
     expected_ema = jax.tree.map(lambda e, p: 0.9 * e + 0.1 * p, state.ema_params, expected)
@@ -98,8 +104,8 @@ def test_donation_happens(train_step):
 
 @pytest.mark.parametrize("how", ["loss", "gradient", "parameters"])
 def test_a_step_that_is_not_finite_is_not_applied(how):
-    def loss_fn(params, key, batch):
-        loss, metrics = tiny.loss_fn(params, key, batch)
+    def loss_fn(hyper, params, key, batch):
+        loss, metrics = tiny.loss_fn(hyper, params, key, batch)
         if how == "loss":
             loss = loss + jnp.where(batch["bad"].any(), jnp.inf, 0.0)
         if how == "gradient":  # the root of 0 has a finite value and an infinite slope
@@ -117,7 +123,7 @@ def test_a_step_that_is_not_finite_is_not_applied(how):
         optimizer = optax.chain(
             optimizer, optax.GradientTransformation(lambda p: jnp.zeros([], jnp.int32), explode)
         )
-    train_step = step.make_train_step(loss_fn, optimizer, ema_decay=0.9)
+    train_step = tiny.train_step(loss_fn=loss_fn, optimizer=lambda: optimizer)
     state = start()
     state = TrainState.create(state.params, optimizer, state.key)
     batches = tiny.Batches()
@@ -136,13 +142,13 @@ def test_a_step_that_is_not_finite_is_not_applied(how):
 
 
 def test_microbatches_average_to_the_whole():
-    def loss_fn(params, key, batch):
+    def loss_fn(hyper, params, key, batch):
         out = batch["image"] @ params["dense"]["kernel"]  # no noise: its key differs by part
         return jnp.mean((out - batch["target"]) ** 2), {}
 
     results = []
     for parts in (1, 4):
-        train_step = step.make_train_step(loss_fn, optax.sgd(0.1), microbatches=parts)
+        train_step = tiny.train_step(loss_fn=loss_fn, optimizer=sgd, microbatches=parts)
         state = TrainState.create(start().params, optax.sgd(0.1), jax.random.key(0))
         results.append(train_step(state, next(tiny.Batches())))
     (one, one_metrics), (four, four_metrics) = results
@@ -154,10 +160,10 @@ def test_microbatches_average_to_the_whole():
 
 
 def test_microbatches_have_keys_of_their_own():
-    def loss_fn(params, key, batch):
+    def loss_fn(hyper, params, key, batch):
         return jax.random.uniform(key) + 0.0 * jnp.sum(params["w"]), {}
 
-    train_step = step.make_train_step(loss_fn, optax.sgd(0.1), microbatches=2)
+    train_step = tiny.train_step(loss_fn=loss_fn, optimizer=sgd, microbatches=2)
     state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), jax.random.key(0))
     key = jax.random.fold_in(state.key, 0)
     draws = [float(jax.random.uniform(jax.random.fold_in(key, i))) for i in range(2)]
@@ -170,7 +176,8 @@ def test_refusals(train_step):
         tiny.train_step(microbatches=0)
     with pytest.raises(ValueError, match="microbatches=3 does not divide a batch of 16"):
         tiny.train_step(microbatches=3)(start(), next(tiny.Batches()))
-    clash = step.make_train_step(lambda p, k, b: (jnp.zeros([]), {"loss": 0.0}), optax.sgd(0.1))
+    clashing = lambda hyper, params, key, batch: (jnp.zeros([]), {"loss": 0.0})
+    clash = tiny.train_step(loss_fn=clashing, optimizer=sgd)
     state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), jax.random.key(0))
     with pytest.raises(ValueError, match="may not be named"):
         clash(state, next(tiny.Batches()))
@@ -180,59 +187,59 @@ def test_ema_with_constant_decay_is_the_weighted_sum():
     values = np.random.default_rng(0).standard_normal(10).astype(np.float32)
     average = {"w": jnp.asarray(values[0])}
     for t, value in enumerate(values[1:]):
-        average = ema.update_ema(average, {"w": jnp.asarray(value)}, t, decay=0.8)
+        average = towards(average, {"w": jnp.asarray(value)}, ema.constant(1 - 0.8, t))
     weights = 0.2 * 0.8 ** np.arange(8, -1, -1)
     expected = 0.8**9 * values[0] + np.sum(weights * values[1:])
     np.testing.assert_allclose(average["w"], expected, rtol=1e-5)
 
 
 def test_ema_warmup():
-    decays = [float(ema.ema_decay_at(t, 0.5, warmup=True)) for t in (0, 1, 8, 1000)]
-    np.testing.assert_allclose(decays, [0.1, 2 / 11, 0.5, 0.5], rtol=1e-6)
-    assert ema.ema_decay_at(0, 0.9999) == np.float32(0.9999)
+    weights = [float(ema.constant(0.5, t, warmup=True)) for t in (0, 1, 8, 1000)]
+    np.testing.assert_allclose(weights, [0.9, 9 / 11, 0.5, 0.5], rtol=1e-6)
 
 
-def exact_new_weight(t, decay, warmup):
+def exact_new_weight(t, decay, warmup=None, halflife=None, batch_size=None):
     """1 - d of equations (1) to (3) to 50 digits."""
     with decimal.localcontext(prec=50):
-        if isinstance(decay, ema.halflife):
-            steps = Decimal(decay.images) / decay.batch_size
-            steps = min(steps, Decimal(repr(decay.rampup_ratio)) * t)
+        if halflife:
+            steps = min(Decimal(halflife) / batch_size, Decimal("0.05") * t)
             return 1 - Decimal("0.5") ** (1 / steps)
         constant = 1 - Decimal(repr(decay))
         return max(constant, Decimal(9) / (10 + t)) if warmup else constant
 
 
 @pytest.mark.parametrize(
-    ("decay", "warmup"),
+    ("decay", "warmup", "halflife", "batch_size"),
     [
-        (0.9999, False),
-        (0.999999, True),
-        (ema.halflife(500_000, batch_size=512), False),
-        (ema.halflife(5 * 10**10, batch_size=8), False),
+        (0.9999, False, None, None),
+        (0.999999, True, None, None),
+        (None, None, 500_000, 512),
+        (None, None, 5 * 10**10, 8),
     ],
 )
-def test_the_weight_of_the_new_parameters_has_all_its_digits(decay, warmup):
+def test_the_weight_of_the_new_parameters_has_all_its_digits(decay, warmup, halflife, batch_size):
     steps = (1, 7, 40_000, 10**8)
-    expected = [float(exact_new_weight(t, decay, warmup)) for t in steps]
-    found = [ema.new_weight_at(t, decay, warmup=warmup) for t in steps]
-    np.testing.assert_allclose(found, expected, rtol=3e-7)
-    # Averages of 1 go to 0 by that share.
-    one, zero = {"w": jnp.zeros([])}, {"w": jnp.ones([])}
-    moved = [ema.update_ema(one, zero, t, decay=decay, warmup=warmup)["w"] for t in steps]
+    expected = [float(exact_new_weight(t, decay, warmup, halflife, batch_size)) for t in steps]
+
+    def weight(t):
+        if halflife:
+            return ema.halflife(halflife, t, batch_size=batch_size)
+        return ema.constant(1.0 - decay, t, warmup=warmup)
+
+    np.testing.assert_allclose([weight(t) for t in steps], expected, rtol=3e-7)
+    # Averages of 0 go to 1 by that share.
+    moved = [towards({"w": jnp.zeros([])}, {"w": jnp.ones([])}, weight(t))["w"] for t in steps]
     np.testing.assert_allclose(moved, expected, rtol=3e-7)
     with jax.enable_x64(True):
-        found = [ema.new_weight_at(t, decay, warmup=warmup) for t in steps]
-        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        np.testing.assert_allclose([weight(t) for t in steps], expected, rtol=1e-9)
 
 
-def test_the_weight_of_a_traced_decay_or_another_function():
-    weight = jax.jit(lambda d: ema.new_weight_at(5, d, warmup=True))
-    np.testing.assert_allclose(weight(jnp.float32(0.75)), 9 / 15, rtol=1e-6)
-    np.testing.assert_allclose(weight(jnp.float32(0.25)), 0.75, rtol=1e-6)
-    np.testing.assert_allclose(
-        ema.new_weight_at(3, lambda t: jnp.float32(0.25 * t)), 0.25, rtol=1e-6
-    )
+def test_the_weight_of_a_traced_number():
+    weight = jax.jit(lambda new: ema.constant(new, 5, warmup=True))
+    np.testing.assert_allclose(weight(jnp.float32(0.25)), 9 / 15, rtol=1e-6)
+    np.testing.assert_allclose(weight(jnp.float32(0.75)), 0.75, rtol=1e-6)
+    weight = jax.jit(lambda images: ema.halflife(images, 10**6, batch_size=8))
+    np.testing.assert_allclose(weight(jnp.float32(80)), 1 - 0.5**0.1, rtol=1e-6)
 
 
 def test_an_average_of_many_steps_is_not_off_by_its_weights_rounding():
@@ -244,7 +251,7 @@ def test_an_average_of_many_steps_is_not_off_by_its_weights_rounding():
 
     def step(t, average):
         swing = 0.1 * (1 - 2 * (t % 2)).astype(jnp.float32)
-        return ema.update_ema(average, mean * (1 + swing), t, decay=0.99997)
+        return towards(average, mean * (1 + swing), ema.constant(1 - 0.99997, t))
 
     average = jax.jit(lambda: jax.lax.fori_loop(0, 20_000, step, mean))()
     np.testing.assert_allclose(average, mean, rtol=3e-5)
@@ -252,28 +259,21 @@ def test_an_average_of_many_steps_is_not_off_by_its_weights_rounding():
 
 def test_a_half_life_halves_what_is_remembered():
     """Half of the parameter before is left after 1,000 images, here in 8 steps of 125."""
-    decay = ema.halflife(1_000, batch_size=125, rampup_ratio=0)
     average = {"w": jnp.ones([])}
     for t in range(8):
-        average = ema.update_ema(average, {"w": jnp.zeros([])}, t, decay=decay)
+        weight = ema.halflife(1_000, t, batch_size=125, rampup_ratio=0)
+        average = towards(average, {"w": jnp.zeros([])}, weight)
     np.testing.assert_allclose(average["w"], 0.5, rtol=1e-6)
 
 
 def test_a_half_life_grows_with_the_images_before_the_step():
     """0.5^(batch / min(H, 0.05 images)), EDM's; the first step forgets the initial parameters."""
-    decay = ema.halflife(500_000, batch_size=512)
+    weight = jax.jit(lambda step: ema.halflife(500_000, step, batch_size=512))
     steps = np.array([0, 1, 100, 19_531, 19_532, 390_625])
     images = steps * 512.0
-    expected = 0.5 ** (512 / np.maximum(np.minimum(500_000, 0.05 * images), 1e-8))
-    np.testing.assert_allclose(jax.jit(decay)(steps), expected, rtol=1e-6)
-    assert decay(0) == 0 and float(decay(1)) == pytest.approx(2.0**-20)
-    np.testing.assert_allclose(decay(390_625), 0.5 ** (512 / 500_000), rtol=1e-7)
-
-
-@pytest.mark.parametrize("wrong", [dict(images=-1), dict(images=0), dict(rampup_ratio=-0.1)])
-def test_a_half_life_out_of_range(wrong):
-    with pytest.raises(ValueError, match="half-life must be above 0"):
-        ema.halflife(**dict(images=100, batch_size=8) | wrong)
+    expected = 1 - 0.5 ** (512 / np.maximum(np.minimum(500_000, 0.05 * images), 1e-8))
+    np.testing.assert_allclose(weight(steps), expected, rtol=1e-6)
+    assert weight(0) == 1 and float(1 - weight(1)) == pytest.approx(2.0**-20, rel=0.1)
 
 
 @jax.custom_vjp
@@ -287,14 +287,14 @@ with_gradient.defvjp(
 )
 
 
-def poisoned(params, key, batch):
+def poisoned(hyper, params, key, batch):
     """The batch's loss, whose gradient is the batch's gradient."""
     return with_gradient(params["w"], batch["gradient"]) + batch["loss"], {}
 
 
 @pytest.fixture(scope="module")
 def sanitizing():
-    return step.make_train_step(poisoned, optax.sgd(1.0), ema_decay=0.5, sanitize=True)
+    return tiny.train_step(loss_fn=poisoned, optimizer=lambda: optax.sgd(1.0), sanitize=True)
 
 
 def at_zero():
@@ -311,9 +311,8 @@ def test_sanitized_gradients(sanitizing):
 
 def test_an_infinite_gradient_of_edm2_is_0():
     """NVlabs/edm2's training loop replaces all that is not finite by 0, NVlabs/edm's by 1e5."""
-    train_step = step.make_train_step(
-        poisoned, optax.sgd(1.0), ema_decay=0.5, sanitize=True, infinite_gradient=0.0
-    )
+    options = dict(loss_fn=poisoned, optimizer=lambda: optax.sgd(1.0), sanitize=True)
+    train_step = tiny.train_step(infinite_gradient=0.0, **options)
     gradient = jnp.array([jnp.nan, jnp.inf, -jnp.inf, 3e6])
     state, metrics = train_step(at_zero(), {"gradient": gradient, "loss": jnp.zeros([])})
     np.testing.assert_array_equal(state.params["w"], [0, 0, 0, -3e6])
@@ -329,8 +328,18 @@ def test_a_sanitized_step_still_refuses_a_loss_that_is_not_finite(sanitizing):
 
 
 def test_a_sanitized_step_still_refuses_parameters_that_are_not_finite():
-    train_step = step.make_train_step(poisoned, optax.sgd(1e35), ema_decay=0.5, sanitize=True)
+    options = dict(loss_fn=poisoned, optimizer=lambda: optax.sgd(1e35), sanitize=True)
+    train_step = tiny.train_step(**options)
     batch = {"gradient": jnp.full(4, jnp.inf), "loss": jnp.zeros([])}
     state, metrics = train_step(at_zero(), batch)
     np.testing.assert_array_equal(state.params["w"], np.zeros(4))
     assert metrics["finite"] == 0 and np.isfinite(metrics["grad_norm"])
+
+
+def test_the_learning_rate_that_is_reported_is_the_optimizers(train_step):
+    """A refused step is no update: the optimizer goes on with the rate it would have used."""
+    state, rates = start(), []
+    for batch, _ in zip(tiny.Batches(poison={1}), range(3), strict=False):
+        state, metrics = train_step(state, batch)
+        rates.append(float(metrics["learning_rate"]))
+    assert rates == [0.0, 0.5, 0.5]

@@ -12,12 +12,12 @@ import numpy as np
 
 from noise_sched.training import checkpoints, learning_rate, loop, optimizers, partitioning
 from noise_sched.training.state import TrainState
-from noise_sched.training.step import make_train_step
+from noise_sched.training.step import compile_step, make_step
 
 INPUTS, OUTPUTS, BATCH = 12, 8, 16
 
 
-def loss_fn(params, key, batch):
+def loss_fn(hyper, params, key, batch):
     noise = jax.random.normal(key, batch["image"].shape, batch["image"].dtype)
     out = (batch["image"] + 0.1 * noise) @ params["dense"]["kernel"]
     out = out + params["dense"]["bias"][None]
@@ -73,8 +73,18 @@ def abstract_state(shardings=None, **options):
     return partitioning.with_shardings(abstract, shardings)
 
 
-def train_step(**kwargs):
-    return make_train_step(loss_fn, optimizer(), ema_decay=0.9, **kwargs)
+def train_step(
+    *,
+    loss_fn=loss_fn,
+    optimizer=optimizer,
+    new_weight=lambda hyper, step: jnp.float32(0.1),
+    mesh=None,
+    state_shardings=None,
+    **options,
+):
+    """The compiled step; `new_weight=None` is for averages of power-function shape."""
+    step = make_step(loss_fn, lambda hyper: optimizer(), new_weight, mesh=mesh, **options)
+    return compile_step(step, None, mesh=mesh, state_shardings=state_shardings)
 
 
 def plain(state):

@@ -9,10 +9,11 @@ A set-up with an error is refused where a config is read; everything is said by 
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
-Facts = TypeVar("Facts")
-# (what is, with its numbers; the change that ends it), or None where nothing is wrong.
+from noise_sched.experiment.rules.facts import Facts
+
+# (what is wrong, with its numbers; the change that ends it), or None where nothing is.
 Words: TypeAlias = tuple[str, str] | None
 
 SEVERITIES = ("error", "flaw", "note")
@@ -26,22 +27,22 @@ class Finding:
       name: of the flaw, for programs.
       severity: "error", "flaw" or "note".
       source: where it was published.
-      what: what is, with its numbers.
-      mend: the change that ends it, as text of a config.
+      what: what is wrong, with its numbers.
+      fix: the change that ends it, as text of a config.
     """
 
     name: str
     severity: str
     source: str
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.what} {self.mend}"
+        return f"{self.what} {self.fix}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule(Generic[Facts]):
+class Rule:
     """A question to the facts of a set-up.
 
     Attributes:
@@ -62,18 +63,29 @@ class Rule(Generic[Facts]):
         return None if words is None else Finding(self.name, self.severity, self.source, *words)
 
 
-def rule(name: str, severity: str, source: str) -> Callable[[Callable[[Any], Words]], Rule[Any]]:
+def rule(name: str, severity: str, source: str) -> Callable[[Callable[[Facts], Words]], Rule]:
     """Makes a rule of the function below it."""
     return lambda look: Rule(name, severity, source, look)
 
 
-def find(rules: Iterable[Rule[Facts]], facts: Facts) -> tuple[Finding, ...]:
+def config_rule(
+    name: str, severity: str, source: str
+) -> Callable[[Callable[[Facts], Words]], Rule]:
+    """Makes a rule of the function below it, which asks the config: it is silent where there is none."""
+
+    def make(look: Callable[[Facts], Words]) -> Rule:
+        return Rule(name, severity, source, lambda facts: look(facts) if facts.config else None)
+
+    return make
+
+
+def find(rules: Iterable[Rule], facts: Facts) -> tuple[Finding, ...]:
     """What the rules find, worst first."""
     found = (each(facts) for each in rules)
     return worst_first(finding for finding in found if finding is not None)
 
 
-def errors(rules: Iterable[Rule[Facts]]) -> tuple[Rule[Facts], ...]:
+def errors(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """Those of the rules that refuse a config."""
     return tuple(each for each in rules if each.severity == "error")
 

@@ -10,15 +10,15 @@ from typing import Any
 from noise_sched.diffusion import guidance as guidances
 from noise_sched.diffusion import parametrization, thresholding
 from noise_sched.experiment.rules.base import Rule, Words, rule
+from noise_sched.experiment.rules.config_text import chosen, spec
 from noise_sched.experiment.rules.facts import Facts
-from noise_sched.experiment.rules.setup import chosen, spec
 
 GUIDED = 3.0  # guidance beyond this over-exposes from zero SNR without rescaling
 
 
 @rule("sigma_data_disagrees", "error", "EDM Table 1")
 def _one_sigma_data(facts: Facts) -> Words:
-    found = facts.sigma_data
+    found = facts.objective.sigma_data
     if len(set(found.values())) <= 1:
         return None
     said = ", ".join(f"{name} {value:g}" for name, value in found.items())
@@ -31,7 +31,7 @@ def _one_sigma_data(facts: Facts) -> Words:
 
 @rule("rescaled_in_another_space", "error", "ZT Algorithm 2")
 def _rescaled_elsewhere(facts: Facts) -> Words:
-    inner, own = _inner(facts.sampling.guidance), facts.training.parametrization
+    inner, own = _inner(facts.sampling.guidance), facts.objective.parametrization
     space = getattr(inner, "space", own)
     if not getattr(inner, "rescale", 0.0) or space == own:
         return None
@@ -52,7 +52,7 @@ def _over_exposed(facts: Facts) -> Words:
     x0. The guided x0 is the same linear combination in every prediction and at every SNR near 0, so a path
     of velocities that starts a hair's breadth above zero SNR is not judged either.
     """
-    if isinstance(facts.training.parametrization, parametrization.flow):
+    if isinstance(facts.objective.parametrization, parametrization.flow):
         return None
     guide: Any = facts.sampling.guidance
     inner = _inner(guide)
@@ -65,13 +65,13 @@ def _over_exposed(facts: Facts) -> Words:
     return (
         f"guidance {spec(inner)} from zero SNR over-exposes: nothing there keeps the prediction's "
         "spread down.",
-        f"sample.guidance={_guidance(facts, rescale=0.7, space=facts.training.parametrization)!r}",
+        f"sample.guidance={_guidance(facts, rescale=0.7, space=facts.objective.parametrization)!r}",
     )
 
 
 @rule("offset_noise", "flaw", "ZT 5.4")
 def _offset_noise(facts: Facts) -> Words:
-    offset = facts.training.offset_noise
+    offset = facts.objective.offset_noise
     if not offset:
         return None
     return (
@@ -94,7 +94,7 @@ def _guidance(facts: Facts, **changes: Any) -> str:
     return spec(changed)
 
 
-CHOICES: tuple[Rule[Facts], ...] = (
+CHOICES: tuple[Rule, ...] = (
     _one_sigma_data,
     _rescaled_elsewhere,
     _over_exposed,

@@ -16,7 +16,7 @@ finds there the brightness of pure noise, which is always medium. `LEAK` of it i
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -25,11 +25,10 @@ import numpy as np
 from jaxtyping import Array
 
 from noise_sched.diffusion import schedules, times
-from noise_sched.diffusion.denoiser import Preconditioner
 from noise_sched.diffusion.loss import Met, Objective
 from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.diffusion.schedules import Schedule, num_levels
-from noise_sched.experiment.rules.setup import Sampling, Training
 
 LEAK = 0.1  # equation (1): brightness that stands out by more is a flaw
 PIXELS = 64 * 64  # of one channel, where nobody says: Stable Diffusion's latents, ImageNet-64
@@ -100,13 +99,16 @@ class Facts:
     """A training and a sampling set-up, and what follows from them.
 
     Attributes:
-      training, sampling: what is judged.
+      objective, sampling: what is judged.
       pixels: N of equation (1), of one channel of what is diffused.
+      config, network: the ConfigDict and the flax module of the set-up; None where it is from no config.
     """
 
-    training: Training
+    objective: Objective
     sampling: Sampling
     pixels: int = PIXELS
+    config: Any = None
+    network: Any = None
 
     # In float32, as training and sampling compute.
 
@@ -114,7 +116,7 @@ class Facts:
     @_in(32)
     def path(self) -> NoiseLevel:
         """The sampled levels, fields of shape [steps + 1]; ValueError where the grid has no such path."""
-        return self.sampling.path(self.training.process)
+        return self.sampling.path(self.objective.process)
 
     @functools.cached_property
     @_in(32)
@@ -123,32 +125,13 @@ class Facts:
 
         Only discrete schedules are at their end there; the rate is 0 where no weight asks for it.
         """
-        schedule, process = self.training.schedule, self.training.process
-        t = times.ends(jnp.float32)[1:]
-        if not self.training.weight.per_logsnr:
-            return process.level(schedule.logsnr(t)), jnp.zeros(1)
-        logsnr, slope = jax.jvp(schedule.logsnr, (t,), (jnp.ones(1),))
-        return process.level(logsnr), -slope
+        return self.objective.level_at(times.ends(jnp.float32)[1:])
 
     @functools.cached_property
     @_in(32)
     def met(self) -> tuple[Array, Met]:
-        """LogSNR of the cleanest and the noisiest level that training draws, and what it meets there, [2].
-
-        ValueError where the choices are no `Objective`.
-        """
-        training = self.training
-        objective = Objective(
-            schedule=training.schedule,
-            process=training.process,
-            preconditioner=Preconditioner(
-                training.parametrization, training.input_scale, training.conditioning
-            ),
-            space=training.space,
-            weight=training.weight,
-            clip_x0=training.clip_x0,
-        )
-        return _met_at_ends(objective)
+        """LogSNR of the cleanest and the noisiest level that training draws, and what it meets there, [2]."""
+        return _met_at_ends(self.objective)
 
     @property
     def draws_zero_snr(self) -> bool:
@@ -178,7 +161,7 @@ class Facts:
     @_in(64)
     def levels(self) -> NoiseLevel:
         """The sampled levels."""
-        return self.training.process.level(self.logsnr)
+        return self.objective.process.level(self.logsnr)
 
     @functools.cached_property
     @_in(64)
@@ -190,13 +173,13 @@ class Facts:
     @_in(64)
     def terminal(self) -> End:
         """Where training ends."""
-        return self._end(float(self.training.schedule.logsnr(1.0)))
+        return self._end(float(self.objective.schedule.logsnr(1.0)))
 
     @functools.cached_property
     @_in(64)
     def usual_end(self) -> End:
         """Where training ends without the rarest 0.05 % of the draws."""
-        return self._end(float(self.training.schedule.logsnr(1 - _tail(self.training.schedule))))
+        return self._end(float(self.objective.schedule.logsnr(1 - _tail(self.objective.schedule))))
 
     @functools.cached_property
     @_in(64)
@@ -223,15 +206,10 @@ class Facts:
     @_in(64)
     def agreement(self) -> Agreement:
         """Between the sampled and the trained levels."""
-        return _agreement(self.training.schedule, np.asarray(self.logsnr))
-
-    @functools.cached_property
-    def sigma_data(self) -> dict[str, float]:
-        """Every standard deviation of the data that some choice assumes, by its place."""
-        return dict(_sigma_data(self.training))
+        return _agreement(self.objective.schedule, np.asarray(self.logsnr))
 
     def _end(self, logsnr: float) -> End:
-        scale = float(getattr(self.training.process, "input_scale", 1.0))
+        scale = float(getattr(self.objective.process, "input_scale", 1.0))
         return end(logsnr, scale, self.pixels)
 
 
@@ -293,19 +271,3 @@ def _between(table: np.ndarray, called: np.ndarray) -> int:
     called = called[np.isfinite(called)]
     distance = np.abs(called[:, None] - table[np.isfinite(table)][None, :])
     return int((distance.min(axis=1) > 1e-5).sum()) if distance.size else 0
-
-
-def _sigma_data(training: Training) -> Iterator[tuple[str, float]]:
-    """Every plain sigma_data in the set-up, with its place."""
-    for name in ("parametrization", "input_scale", "space", "weight"):
-        yield from _sigma_data_in(name, getattr(training, name))
-
-
-def _sigma_data_in(place: str, part: Any) -> Iterator[tuple[str, float]]:
-    if not dataclasses.is_dataclass(part):
-        return
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        if field.name == "sigma_data":
-            yield place, float(value)
-        yield from _sigma_data_in(f"{place}.{field.name}", value)

@@ -14,8 +14,8 @@ import numpy as np
 from noise_sched.diffusion import grids, parametrization, schedules, thresholding
 from noise_sched.diffusion.schedules import Schedule, num_levels
 from noise_sched.experiment.rules.base import Rule, Words, rule
+from noise_sched.experiment.rules.config_text import chosen, spec
 from noise_sched.experiment.rules.facts import LEAK, Facts
-from noise_sched.experiment.rules.setup import chosen, spec
 
 _IN_V = "parametrization='v()', loss.space='v()'"
 
@@ -23,10 +23,10 @@ _IN_V = "parametrization='v()', loss.space='v()'"
 @rule("process_at_zero_snr", "error", "EDM Table 1")
 def _process(facts: Facts) -> Words:
     where = _zero_snr_users(facts)
-    if facts.training.process.supports_zero_snr or not where:
+    if facts.objective.process.supports_zero_snr or not where:
         return None
     return (
-        f"{chosen(facts.training, 'process')} has no zero SNR (its sigma would be infinite), where "
+        f"{chosen(facts.objective, 'process')} has no zero SNR (its sigma would be infinite), where "
         f"{where}.",
         "Use process='vp()', or a schedule that ends before, such as 'karras()'.",
     )
@@ -34,10 +34,10 @@ def _process(facts: Facts) -> Words:
 
 @rule("parametrization_at_zero_snr", "error", "ZT 3.2")
 def _prediction_sampled(facts: Facts) -> Words:
-    if facts.training.parametrization.supports_zero_snr or not facts.samples_zero_snr:
+    if facts.objective.parametrization.supports_zero_snr or not facts.samples_zero_snr:
         return None
     return (
-        f"{chosen(facts.training, 'parametrization')} says nothing about the image at zero SNR, where "
+        f"{chosen(facts.objective, 'parametrization')} says nothing about the image at zero SNR, where "
         f"{chosen(facts.sampling, 'schedule')} starts: x_T holds nothing of x0 that a predicted noise "
         "could reveal.",
         f"Use {_IN_V} (or 'x0()'), or let sample.schedule end before: 'plain_cosine()' or "
@@ -47,13 +47,13 @@ def _prediction_sampled(facts: Facts) -> Words:
 
 @rule("eps_trained_at_zero_snr", "error", "ZT 3.2")
 def _prediction_trained(facts: Facts) -> Words:
-    own = facts.training.parametrization
+    own = facts.objective.parametrization
     if own.supports_zero_snr or not facts.draws_zero_snr or _trains_at_zero_snr(facts):
         return None
     return (
-        f"{chosen(facts.training, 'parametrization')} says nothing about the image at zero SNR, where "
-        f"{chosen(facts.training, 'schedule')} trains: measured in {chosen(facts.training, 'space')} its "
-        "error is not finite.",
+        f"{chosen(facts.objective, 'parametrization')} says nothing about the image at zero SNR, where "
+        f"{chosen(facts.objective, 'schedule')} trains: measured in "
+        f"{chosen(facts.objective, 'loss_space')} its error is not finite.",
         f"Use {_IN_V} (or 'x0()'), or let the schedule end before: 'plain_cosine()' or clip_min=1e-9 are "
         "published.",
     )
@@ -61,7 +61,7 @@ def _prediction_trained(facts: Facts) -> Words:
 
 @rule("eps_trained_at_zero_snr", "flaw", "ZT 3.2")
 def _prediction_learns_nothing(facts: Facts) -> Words:
-    own = facts.training.parametrization
+    own = facts.objective.parametrization
     if own.supports_zero_snr or not facts.trains_zero_snr or not _trains_at_zero_snr(facts):
         return None
     return (
@@ -74,36 +74,36 @@ def _prediction_learns_nothing(facts: Facts) -> Words:
 @rule("conditioning_at_zero_snr", "error", "EDM Table 1")
 def _conditioning(facts: Facts) -> Words:
     where = _zero_snr_users(facts)
-    if facts.training.conditioning.supports_zero_snr or not where:
+    if facts.objective.conditioning.supports_zero_snr or not where:
         return None
     return (
-        f"{chosen(facts.training, 'conditioning')} is infinite at zero SNR, where {where}.",
+        f"{chosen(facts.objective, 'conditioning')} is infinite at zero SNR, where {where}.",
         "Use conditioning='angle()' or 'gamma()', which are finite there.",
     )
 
 
 @rule("zero_snr_without_weight", "error", "ZT 3.2")
 def _infinite_weight(facts: Facts) -> Words:
-    if not (facts.draws_zero_snr and facts.training.process.supports_zero_snr):
+    if not (facts.draws_zero_snr and facts.objective.process.supports_zero_snr):
         return None
     if math.isfinite(_weight_at_the_end(facts)):
         return None
     return (
-        f"{chosen(facts.training, 'weight')} measured in {chosen(facts.training, 'space')} is infinite "
-        f"at zero SNR, which {chosen(facts.training, 'schedule')} draws.",
+        f"{chosen(facts.objective, 'weight')} measured in {chosen(facts.objective, 'loss_space')} is "
+        f"infinite at zero SNR, which {chosen(facts.objective, 'schedule')} draws.",
         "Use loss.space='v()', loss.weight='uniform()'.",
     )
 
 
 @rule("zero_snr_without_weight", "flaw", "ZT 3.2")
 def _no_weight(facts: Facts) -> Words:
-    training = facts.training
-    if not (facts.trains_zero_snr and training.parametrization.supports_zero_snr):
+    objective = facts.objective
+    if not (facts.trains_zero_snr and objective.parametrization.supports_zero_snr):
         return None
     if _weight_at_the_end(facts) != 0:
         return None
     return (
-        f"training draws zero SNR, where {spec(training.weight)} in the space {spec(training.space)} "
+        f"training draws zero SNR, where {spec(objective.weight)} in the space {spec(objective.loss_space)} "
         "weighs the error of x0 by 0: the first sampling step is not trained.",
         "loss.space='v()', loss.weight='uniform()'",
     )
@@ -131,7 +131,7 @@ def _nearly_dark_end(facts: Facts) -> Words:
 def _late_start(facts: Facts) -> Words:
     if not facts.late_start or facts.start.leak <= LEAK:
         return None
-    trained = facts.training.schedule
+    trained = facts.objective.schedule
     levels = num_levels(trained)
     grid = spec(grids.trailing(levels) if levels else grids.uniform())
     change = f"sample.grid={grid!r}"
@@ -150,7 +150,7 @@ def _late_start(facts: Facts) -> Words:
 
 @rule("eps_near_zero_snr", "note", "ZT 3.2")
 def _large_first_guess(facts: Facts) -> Words:
-    own = facts.training.parametrization
+    own = facts.objective.parametrization
     alpha, sigma = (float(np.asarray(f)[0]) for f in (facts.levels.alpha, facts.levels.sigma))
     frame = math.hypot(alpha, sigma)
     bounded = not isinstance(facts.sampling.threshold, thresholding.none)
@@ -171,7 +171,7 @@ def _zero_snr_users(facts: Facts) -> str:
     """Which schedules reach zero SNR, as the end of a sentence."""
     users = []
     if facts.draws_zero_snr:
-        users.append(f"{chosen(facts.training, 'schedule')} trains")
+        users.append(f"{chosen(facts.objective, 'schedule')} trains")
     if facts.samples_zero_snr:
         users.append(f"{chosen(facts.sampling, 'schedule')} starts")
     return " and ".join(users)
@@ -179,33 +179,33 @@ def _zero_snr_users(facts: Facts) -> str:
 
 def _trains_at_zero_snr(facts: Facts) -> bool:
     """Whether the loss of an output at the noisiest level is finite: of any, so of one."""
-    training, level = facts.training, facts.noisiest[0]
-    if type(training.parametrization) is type(training.space):
+    objective, level = facts.objective, facts.noisiest[0]
+    if type(objective.parametrization) is type(objective.loss_space):
         return True  # the loss compares the outputs themselves
     with jax.enable_x64(False):
-        guess = training.parametrization.to_prediction(level, jnp.full(1, 2.0), jnp.ones(1))
-        return bool(jnp.isfinite(training.space.target(level, guess.x0, guess.eps)).all())
+        guess = objective.parametrization.to_prediction(level, jnp.full(1, 2.0), jnp.ones(1))
+        return bool(jnp.isfinite(objective.loss_space.target(level, guess.x0, guess.eps)).all())
 
 
 def _weight_at_the_end(facts: Facts) -> float:
     """What the loss multiplies the squared error of x0 by at the noisiest level."""
-    training, (level, rate) = facts.training, facts.noisiest
+    objective, (level, rate) = facts.objective, facts.noisiest
     with jax.enable_x64(False):
-        weight = training.weight(level, training.space, rate)
-        scale = training.space.error_scale(level) / parametrization.x0().error_scale(level)
+        weight = objective.weight(level, objective.loss_space, rate)
+        scale = objective.loss_space.error_scale(level) / parametrization.x0().error_scale(level)
         return float((weight * jnp.square(scale))[0])
 
 
 def _terminal_words(facts: Facts, so: str) -> Words:
-    training, end = facts.training, facts.terminal
-    change = f"schedule={_moved_spec(training.schedule)!r}"
-    if not training.parametrization.supports_zero_snr:
+    objective, end = facts.objective, facts.terminal
+    change = f"schedule={_moved_spec(objective.schedule)!r}"
+    if not objective.parametrization.supports_zero_snr:
         change += f", {_IN_V}"
-    if not training.process.supports_zero_snr:
+    if not objective.process.supports_zero_snr:
         change += ", process='vp()'"
-    if not training.conditioning.supports_zero_snr:
+    if not objective.conditioning.supports_zero_snr:
         change += ", conditioning='angle()'"
-    if base(facts.sampling.schedule) == base(training.schedule):
+    if base(facts.sampling.schedule) == base(objective.schedule):
         change += f", sample.schedule={_moved_spec(base(facts.sampling.schedule))!r}"
     return (
         f"training ends at SNR(T) = {end.snr:.6g}, sqrt(abar_T) = {end.sqrt_alpha_bar:.6g}: the mean "
@@ -230,7 +230,7 @@ def _moved_spec(schedule: Any) -> str:
     return spec(schedule if zero else schedules.zero_terminal(schedule))
 
 
-NOISY_END: tuple[Rule[Facts], ...] = (
+NOISY_END: tuple[Rule, ...] = (
     _process,
     _prediction_sampled,
     _prediction_trained,

@@ -17,9 +17,9 @@ from noise_sched.diffusion.sampling import initial_noise, sample
 from noise_sched.diffusion.schedules import num_levels
 from noise_sched.diffusion.solvers import Solver
 from noise_sched.experiment.rules.base import Rule, Words, rule
+from noise_sched.experiment.rules.config_text import chosen, spec
 from noise_sched.experiment.rules.facts import Facts
 from noise_sched.experiment.rules.noisy_end import base
-from noise_sched.experiment.rules.setup import chosen, spec
 
 CROWDED_SIGMA, CROWDED_SHARE = 100.0, 0.3  # where nothing is left to decide, and how many steps
 
@@ -85,7 +85,7 @@ def _untrained(facts: Facts) -> Words:
     return (
         f"{len(untrained)} of {facts.sampling.steps} steps call the network at logSNR "
         f"{_listed(untrained)}, outside the trained {low:.4g} ... {high:.4g}.",
-        f"sample.schedule='{spec(base(facts.training.schedule))}', or train with schedule="
+        f"sample.schedule='{spec(base(facts.objective.schedule))}', or train with schedule="
         f"'{spec(facts.sampling.schedule)}'",
     )
 
@@ -99,8 +99,8 @@ def _crowded(facts: Facts) -> Words:
     return (
         f"{above} of {len(logsnr)} steps fall at sigma > {CROWDED_SIGMA:g}, where nothing of the image "
         "is decided: too few are left for it.",
-        f"sample.grid='{spec(grids.trailing(num_levels(facts.training.schedule) or 1000))}' on "
-        f"sample.schedule='{spec(base(facts.training.schedule))}', or a smaller sigma_max",
+        f"sample.grid='{spec(grids.trailing(num_levels(facts.objective.schedule) or 1000))}' on "
+        f"sample.schedule='{spec(base(facts.objective.schedule))}', or a smaller sigma_max",
     )
 
 
@@ -122,8 +122,8 @@ def _between_levels(facts: Facts) -> Words:
         return None
     return (
         f"{count} of {facts.sampling.steps} steps lie between two levels of the training table; "
-        f"conditioning {spec(facts.training.conditioning)} was never told such a level.",
-        f"sample.grid='{spec(grids.trailing(num_levels(facts.training.schedule)))}', or train without "
+        f"conditioning {spec(facts.objective.conditioning)} was never told such a level.",
+        f"sample.grid='{spec(grids.trailing(num_levels(facts.objective.schedule)))}', or train without "
         "discrete()",
     )
 
@@ -204,7 +204,7 @@ def _listed(values: tuple[float, ...]) -> str:
     return shown + (", ..." if len(values) > 4 else "")
 
 
-STEPS: tuple[Rule[Facts], ...] = (
+STEPS: tuple[Rule, ...] = (
     _levels_of_the_grid,
     _multistep_off_the_path,
     _broken_by_repetition,

@@ -5,25 +5,22 @@ import math
 import jax
 
 from noise_sched.experiment.rules.base import Rule, Words, errors, rule
+from noise_sched.experiment.rules.config_text import chosen
 from noise_sched.experiment.rules.facts import Facts
 from noise_sched.experiment.rules.noisy_end import NOISY_END
-from noise_sched.experiment.rules.setup import chosen
 
 
 @rule("not_finite_at_the_ends", "error", "what the outermost draws of t give, computed")
 def _not_finite(facts: Facts) -> Words:
     if any(each(facts) for each in errors(NOISY_END)):
         return None  # told in more words there
-    try:
-        logsnr, met = jax.device_get(facts.met)
-    except ValueError:
-        return None  # choices that contradict each other have rules of their own
-    training = facts.training
-    output, space = (chosen(training, field) for field in ("parametrization", "space"))
+    logsnr, met = jax.device_get(facts.met)
+    objective = facts.objective
+    output, space = (chosen(objective, field) for field in ("parametrization", "loss_space"))
     names = dict(
-        seen=f"the input that {chosen(training, 'input_scale')} makes",
-        condition=chosen(training, "conditioning"),
-        weight=f"{chosen(training, 'weight')} in {space}",
+        seen=f"the input that {chosen(objective, 'input_scale')} makes",
+        condition=chosen(objective, "conditioning"),
+        weight=f"{chosen(objective, 'weight')} in {space}",
         loss=f"the loss of {output} in {space}",
         gradient=f"the gradient of {output} in {space}",
     )
@@ -31,7 +28,7 @@ def _not_finite(facts: Facts) -> Words:
         for value, end, at in zip(values, ("cleanest", "noisiest"), logsnr, strict=True):
             if not math.isfinite(value):
                 return (
-                    f"{names[name]} is {value} at the {end} level that {chosen(training, 'schedule')} "
+                    f"{names[name]} is {value} at the {end} level that {chosen(objective, 'schedule')} "
                     f"draws, logSNR {at:.4g}.",
                     "Predict and measure in 'v()', condition on 'angle()', or draw less of the schedule: "
                     "'crop(..., 0.001, 0.999)'.",
@@ -39,4 +36,4 @@ def _not_finite(facts: Facts) -> Words:
     return None
 
 
-TRAINED_ENDS: tuple[Rule[Facts], ...] = (_not_finite,)
+TRAINED_ENDS: tuple[Rule, ...] = (_not_finite,)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from noise_sched.auditing.report import Sampling, Training
 from noise_sched.diffusion import (
     clocks,
     conditioning,
@@ -14,6 +13,8 @@ from noise_sched.diffusion import (
     solvers,
     weighting,
 )
+from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.fields import SPREADS
 from noise_sched.interop.diffusers.reader import Reader
 from noise_sched.interop.diffusers.samplers import solver_of, threshold_of
@@ -25,7 +26,7 @@ FLOW_SOLVERS: dict[str, Any] = {
 }
 
 
-def load_flow(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_flow(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """Steps evenly in the flow's time and shifted, from 1 to the first level, then clean data.
 
     The classes shift twice at the cleaner end: set_timesteps starts from the shifted 1 / T and shifts it
@@ -56,7 +57,7 @@ def _flow_solver(reader: Reader) -> Any:
     return FLOW_SOLVERS[reader.class_name]
 
 
-def load_minimax(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_minimax(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """MiniMaxH3Scheduler: the flow's Euler method, from 1 evenly to 0."""
     reader.say(
         "prediction_type",
@@ -75,7 +76,7 @@ def load_minimax(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     )
 
 
-def load_flow_sigmas(reader: Reader, own: Any, steps: int) -> tuple[Training, Sampling]:
+def load_flow_sigmas(reader: Reader, own: Any, steps: int) -> tuple[Objective, Sampling]:
     """The multistep classes with use_flow_sigmas."""
     levels = reader.whole("num_train_timesteps")
     reader.get("use_flow_sigmas", bool)
@@ -106,16 +107,16 @@ def load_flow_sigmas(reader: Reader, own: Any, steps: int) -> tuple[Training, Sa
     )
 
 
-def flow_training(levels: int, own: Any) -> Training:
+def flow_training(levels: int, own: Any) -> Objective:
     """A network of the straight path that was trained on all of its times."""
     flow = schedules.rectified_flow()
-    return Training(
+    return Objective(
         schedule=flow,
         process=process.flow(),
         parametrization=own,
         input_scale=input_scale.none(),
         conditioning=conditioning.index(schedules.discrete(flow, levels=levels)),
-        space=own,
+        loss_space=own,
         weight=weighting.uniform(),
     )
 

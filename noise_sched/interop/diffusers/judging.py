@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from noise_sched.auditing.report import PIXELS, Finding, Report, audit, worst_first
+from noise_sched.auditing.report import Report, audit
 from noise_sched.diffusion import schedules, thresholding
+from noise_sched.experiment.rules import Facts, Finding, worst_first
+from noise_sched.experiment.rules.facts import PIXELS
 from noise_sched.interop.diffusers.fields import (
     CUTS_COSINE,
     FIELDS,
@@ -39,8 +41,8 @@ _CHANGES = {
 
 def audit_loaded(loaded: Loaded, pixels: int = PIXELS) -> Report:
     """The audit of a scheduler config: of the set-up, and of what diffusers makes of it."""
-    report = audit(loaded.training, loaded.sampling, pixels)
-    ours = tuple(dataclasses.replace(f, mend=_CHANGES.get(f.name, f.mend)) for f in report.findings)
+    report = audit(Facts(loaded.objective, loaded.sampling, pixels))
+    ours = tuple(dataclasses.replace(f, fix=_CHANGES.get(f.name, f.fix)) for f in report.findings)
     return dataclasses.replace(report, findings=worst_first(ours + findings(loaded)))
 
 
@@ -102,7 +104,7 @@ def _sigmas_on_zero_snr(loaded: Loaded) -> Iterator[Finding]:
 def _repeated_timesteps(loaded: Loaded) -> Iterator[Finding]:
     if loaded.class_name not in MULTISTEP or not _spreads(loaded) or _zero(loaded):
         return
-    sampling, trained = loaded.sampling, loaded.training.schedule
+    sampling, trained = loaded.sampling, loaded.objective.schedule
     if not isinstance(trained, schedules.TableSchedule):
         return
     table = -0.5 * np.asarray(trained.table())
@@ -182,7 +184,7 @@ def _noise_on_the_image(loaded: Loaded) -> Iterator[Finding]:
     if not getattr(loaded.sampling.solver, "last_noise", False):
         return
     times = loaded.sampling.grid(loaded.sampling.steps)
-    level = loaded.training.process.level(loaded.sampling.schedule.logsnr(times[-2:-1]))
+    level = loaded.objective.process.level(loaded.sampling.schedule.logsnr(times[-2:-1]))
     yield Finding(
         "noise_on_the_finished_image",
         "flaw",
@@ -198,7 +200,7 @@ def _noise_left(loaded: Loaded) -> Iterator[Finding]:
     if loaded.class_name not in REPEATS_LAST_SIGMA or not (flow or _spreads(loaded)):
         return
     times = loaded.sampling.grid(loaded.sampling.steps)
-    level = loaded.training.process.level(loaded.sampling.schedule.logsnr(times[-2:-1]))
+    level = loaded.objective.process.level(loaded.sampling.schedule.logsnr(times[-2:-1]))
     yield Finding(
         "noise_left_in_the_image",
         "flaw",

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from noise_sched.auditing.report import Sampling, Training
+from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.fields import ALIASES, FIELDS, MAX_LEVELS, RANGES, UPWARDS
 from noise_sched.interop.diffusers.methods import refusal
 
@@ -46,7 +47,7 @@ class Loaded:
 
     class_name: str
     config: dict[str, Any]
-    training: Training
+    objective: Objective
     sampling: Sampling
     fields: tuple[FieldReport, ...]
 

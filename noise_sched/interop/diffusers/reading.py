@@ -20,7 +20,8 @@ from typing import Any
 
 import jax
 
-from noise_sched.auditing.report import Sampling, Training
+from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.fields import FIELDS as FIELDS
 from noise_sched.interop.diffusers.flow import load_flow, load_minimax
 from noise_sched.interop.diffusers.judging import audit_loaded as audit_loaded
@@ -46,7 +47,7 @@ from noise_sched.interop.diffusers.tables import (
 
 MAX_STEPS = 1_000_000
 
-_LOADERS: dict[str, Callable[[Reader, int], tuple[Training, Sampling]]] = {
+_LOADERS: dict[str, Callable[[Reader, int], tuple[Objective, Sampling]]] = {
     "EDMEulerScheduler": load_edm,
     "EDMDPMSolverMultistepScheduler": load_edm,
     "CosineDPMSolverMultistepScheduler": load_cosine_dpm,
@@ -107,10 +108,10 @@ def load(config: Any, steps: int = 50) -> Loaded:
     reader = Reader(config)
     with jax.enable_x64(True):
         try:
-            training, sampling = _LOADERS.get(reader.class_name, load_table)(reader, steps)
+            objective, sampling = _LOADERS.get(reader.class_name, load_table)(reader, steps)
             sampling.grid(sampling.steps)
         except DiffusersConfigError:
             raise
         except (ValueError, TypeError) as error:
             raise DiffusersConfigError(f"{reader.class_name}: {error}") from None
-    return Loaded(reader.class_name, dict(config), training, sampling, reader.finish())
+    return Loaded(reader.class_name, dict(config), objective, sampling, reader.finish())

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from typing import Any
 
-from noise_sched.auditing.report import Sampling, Training
 from noise_sched.diffusion import (
     conditioning,
     grids,
@@ -15,24 +14,26 @@ from noise_sched.diffusion import (
     solvers,
     weighting,
 )
+from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.paths import given_range
 from noise_sched.interop.diffusers.reader import DiffusersConfigError, Reader
 from noise_sched.interop.diffusers.samplers import midpoint_or_heun, solver_of, threshold_of
 
 
-def load_edm(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_edm(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """EDM's network and steps (Karras et al. 2022, Table 1)."""
     sigma_data = reader.number("sigma_data")
     if reader.choice("prediction_type", ("epsilon", "v_prediction")) != "epsilon":
         reader.say("prediction_type", "approximate", "the network's output is -F, here F.")
-    training = _edm_training(reader, sigma_data, conditioning.log_sigma())
+    objective = _edm_training(reader, sigma_data, conditioning.log_sigma())
     sampling = Sampling(
         _spread(reader), grids.edm(), steps, solver_of(reader), threshold=threshold_of(reader)
     )
-    return training, sampling
+    return objective, sampling
 
 
-def load_cosine_dpm(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_cosine_dpm(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """CosineDPMSolverMultistepScheduler (Stable Audio): SDE-DPM-Solver++ on EDM's denoiser.
 
     With sigma_data = 1, EDM's -F of x / sqrt(sigma^2 + 1) is v of the variance-preserving x, and what
@@ -48,19 +49,19 @@ def load_cosine_dpm(reader: Reader, steps: int) -> tuple[Training, Sampling]:
             "assumed",
             "the file does not say which levels were trained: all angles evenly, cosine().",
         )
-        training = Training(
+        objective = Objective(
             schedule=schedules.cosine(),
             process=process.vp(),
             parametrization=own,
             input_scale=input_scale.none(),
             conditioning=told,
-            space=own,
+            loss_space=own,
             weight=weighting.uniform(),
         )
     else:
         if kind != "epsilon":
             reader.say("prediction_type", "approximate", "the network's output is -F, here F.")
-        training = _edm_training(reader, sigma_data, told)
+        objective = _edm_training(reader, sigma_data, told)
     reader.get("euler_at_final")  # a step to clean data is of first order here in any case
     solver = solvers.dpmpp(
         min(reader.whole("solver_order"), 2),
@@ -70,10 +71,10 @@ def load_cosine_dpm(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     )
     if reader.get("solver_order") == 3:
         reader.say("solver_order", "no effect", "this class has orders 1 and 2.")
-    return training, Sampling(_spread(reader), grids.edm(), steps, solver)
+    return objective, Sampling(_spread(reader), grids.edm(), steps, solver)
 
 
-def load_karras_ve(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_karras_ve(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """KarrasVeScheduler: EDM's stochastic sampler on column VE of its Table 1."""
     low, high = given_range(reader, 0.02, 100.0)
     own = parametrization.score()
@@ -82,13 +83,13 @@ def load_karras_ve(reader: Reader, steps: int) -> tuple[Training, Sampling]:
         "assumed",
         "the file does not say which sigmas were trained: column VE's, geometric(sigma_min, sigma_max).",
     )
-    training = Training(
+    objective = Objective(
         schedule=schedules.geometric(low, high),
         process=process.ve(),
         parametrization=own,
         input_scale=input_scale.none(),
         conditioning=conditioning.log_sigma(1.0, 2.0),
-        space=own,
+        loss_space=own,
         weight=weighting.uniform(),
     )
     solver = solvers.heun(
@@ -97,10 +98,10 @@ def load_karras_ve(reader: Reader, steps: int) -> tuple[Training, Sampling]:
         s_tmax=reader.number("s_max"),
         s_noise=reader.number("s_noise"),
     )
-    return training, Sampling(schedules.geometric(low, high), grids.edm(), steps, solver)
+    return objective, Sampling(schedules.geometric(low, high), grids.edm(), steps, solver)
 
 
-def load_score_ve(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_score_ve(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """ScoreSdeVeScheduler: the reverse VE process of Song et al. 2021 (arXiv 2011.13456)."""
     low, high = given_range(reader, 0.01, 1348.0)
     reader.read |= {"num_train_timesteps", "sampling_eps"}  # what set_timesteps makes is the same
@@ -113,11 +114,11 @@ def load_score_ve(reader: Reader, steps: int) -> tuple[Training, Sampling]:
         reader.number("snr")
     schedule = schedules.geometric(low, high)
     told = conditioning.log_sigma(1.0)
-    training = _score_training(reader, schedule, process.ve(), parametrization.score(), told)
-    return training, Sampling(schedule, grids.edm(), steps, solvers.ddpm("large"))
+    objective = _score_training(reader, schedule, process.ve(), parametrization.score(), told)
+    return objective, Sampling(schedule, grids.edm(), steps, solvers.ddpm("large"))
 
 
-def load_score_vp(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_score_vp(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """ScoreSdeVpScheduler: the reverse VP process of Song et al. 2021 (arXiv 2011.13456)."""
     low, high, last = (reader.number(f) for f in ("beta_min", "beta_max", "sampling_eps"))
     if not low < high:
@@ -133,35 +134,35 @@ def load_score_vp(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     )
     trained = schedules.crop(schedule, 1e-5, 1.0)
     told = conditioning.vp_time(high - low, low, reader.whole("num_train_timesteps") - 1.0)
-    training = _score_training(reader, trained, process.vp(), parametrization.eps(), told)
-    return training, Sampling(schedule, grids.edm(last), steps, solvers.ddpm("large"))
+    objective = _score_training(reader, trained, process.vp(), parametrization.eps(), told)
+    return objective, Sampling(schedule, grids.edm(last), steps, solvers.ddpm("large"))
 
 
-def _score_training(reader: Reader, schedule: Any, frame: Any, own: Any, told: Any) -> Training:
+def _score_training(reader: Reader, schedule: Any, frame: Any, own: Any, told: Any) -> Objective:
     reader.say_of(
         "training",
         "assumed",
         "the file does not say which t were trained: the process's, all evenly.",
     )
-    return Training(
+    return Objective(
         schedule=schedule,
         process=frame,
         parametrization=own,
         input_scale=input_scale.none(),
         conditioning=told,
-        space=own,
+        loss_space=own,
         weight=weighting.uniform(),
     )
 
 
-def told_sigma(reader: Reader, training: Training) -> Training:
+def told_sigma(reader: Reader, objective: Objective) -> Objective:
     """The training of an EulerDiscrete network that is told sigma and not a level's number."""
     told = reader.choice("timestep_type", ("discrete", "continuous"))
     if told == "discrete":
-        return training
-    if not isinstance(training.parametrization, parametrization.v):
+        return objective
+    if not isinstance(objective.parametrization, parametrization.v):
         reader.say("timestep_type", "no effect", "only with prediction_type 'v_prediction'.")
-        return training
+        return objective
     reader.say_of(
         "training",
         "assumed",
@@ -169,24 +170,24 @@ def told_sigma(reader: Reader, training: Training) -> Training:
         "and not on the table of betas, and the file does not say which: EDM's log-normal ones are assumed.",
     )
     return dataclasses.replace(
-        training, schedule=schedules.lognormal(), conditioning=conditioning.log_sigma()
+        objective, schedule=schedules.lognormal(), conditioning=conditioning.log_sigma()
     )
 
 
-def _edm_training(reader: Reader, sigma_data: float, told: Any) -> Training:
+def _edm_training(reader: Reader, sigma_data: float, told: Any) -> Objective:
     reader.say_of(
         "training",
         "assumed",
         "the file does not say which sigmas were trained: EDM's log-normal ones are assumed.",
     )
     own = parametrization.edm(sigma_data)
-    return Training(
+    return Objective(
         schedule=schedules.lognormal(),
         process=process.ve(),
         parametrization=own,
         input_scale=input_scale.analytic(sigma_data),
         conditioning=told,
-        space=own,
+        loss_space=own,
         weight=weighting.uniform(),
     )
 

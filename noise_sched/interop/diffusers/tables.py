@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from noise_sched.auditing.report import Sampling, Training
 from noise_sched.diffusion import (
     conditioning,
     grids,
@@ -16,6 +15,8 @@ from noise_sched.diffusion import (
     thresholding,
     weighting,
 )
+from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers import flow, sigmas
 from noise_sched.interop.diffusers.fields import FLOORED, MULTISTEP, UPWARDS
 from noise_sched.interop.diffusers.paths import path_of
@@ -29,7 +30,7 @@ PREDICTIONS = {
 }
 
 
-def load_table(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_table(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """A class with a table of betas."""
     base = _betas(reader)
     if reader.class_name in UPWARDS:
@@ -53,9 +54,9 @@ def load_table(reader: Reader, steps: int) -> tuple[Training, Sampling]:
                 "diffusers puts 2^-24 in the place of abar_T = 0 (sigma = 4096); here it is 0 exactly.",
             )
     schedule, grid = path_of(reader, base, steps)
-    training = table_training(base, own)
+    objective = table_training(base, own)
     if reader.class_name == "EulerDiscreteScheduler":
-        training = sigmas.told_sigma(reader, training)
+        objective = sigmas.told_sigma(reader, objective)
     solver, threshold = solver_of(reader, base), threshold_of(reader)
     if reader.class_name in UPWARDS:
         _say_inverted(reader, threshold)
@@ -66,7 +67,7 @@ def load_table(reader: Reader, steps: int) -> tuple[Training, Sampling]:
             "approximate",
             "its last step leads from the last level to itself, and is left out.",
         )
-    return training, Sampling(schedule, grid, max(steps, 1), solver, threshold=threshold)
+    return objective, Sampling(schedule, grid, max(steps, 1), solver, threshold=threshold)
 
 
 def _check_inversion(reader: Reader) -> None:
@@ -104,20 +105,20 @@ def _say_inverted(reader: Reader, threshold: Any) -> None:
         )
 
 
-def table_training(base: Any, own: Any) -> Training:
+def table_training(base: Any, own: Any) -> Objective:
     """A network trained on the levels of a table and told their numbers."""
-    return Training(
+    return Objective(
         schedule=schedules.discrete(base),
         process=process.vp(),
         parametrization=own,
         input_scale=input_scale.none(),
         conditioning=conditioning.index(base),
-        space=own,
+        loss_space=own,
         weight=weighting.uniform(),
     )
 
 
-def load_unclip(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_unclip(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """UnCLIPScheduler: DDPM on the cosine table, its steps from the last level to the first."""
     levels = reader.whole("num_train_timesteps")
     reader.choice("beta_schedule", ("squaredcos_cap_v2",))
@@ -133,7 +134,7 @@ def load_unclip(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     return table_training(base, own), sampling
 
 
-def load_ipndm(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_ipndm(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """IPNDMScheduler: iPNDM for networks of v that are told the angle, on the "crash" schedule."""
     reader.get("num_train_timesteps")
     reader.refuse(
@@ -143,15 +144,15 @@ def load_ipndm(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     reader.say_of(
         "training", "assumed", "the file does not say which levels were trained: all angles evenly."
     )
-    training = dataclasses.replace(
+    objective = dataclasses.replace(
         table_training(schedules.cosine_betas(), parametrization.v()),
         schedule=schedules.cosine(),
         conditioning=conditioning.angle(2 / math.pi),
     )
-    return training, Sampling(schedules.crash(), grids.uniform(), steps, solver_of(reader))
+    return objective, Sampling(schedules.crash(), grids.uniform(), steps, solver_of(reader))
 
 
-def load_wuerstchen(reader: Reader, steps: int) -> tuple[Training, Sampling]:
+def load_wuerstchen(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """DDPMWuerstchenScheduler: DDPM on a continuous cosine.
 
     Its abar(t) = cos^2((t + s) / (1 + s) pi / 2) / cos^2(s / (1 + s) pi / 2), within [1e-4, 0.9999].
@@ -170,12 +171,12 @@ def load_wuerstchen(reader: Reader, steps: int) -> tuple[Training, Sampling]:
     reader.say_of("training", "assumed", "the file does not say which t were trained: all evenly.")
     reader.say_of("the last step", "approximate", "it lands on abar = 0.9999, here on clean data.")
     own = parametrization.eps()
-    training = dataclasses.replace(
+    objective = dataclasses.replace(
         table_training(schedules.cosine_betas(), own),
         schedule=schedule,
         conditioning=conditioning.angle(),
     )
-    return training, Sampling(schedule, grids.uniform(), steps, solver_of(reader))
+    return objective, Sampling(schedule, grids.uniform(), steps, solver_of(reader))
 
 
 def _betas(reader: Reader) -> schedules.TableSchedule:

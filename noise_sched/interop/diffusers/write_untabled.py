@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from noise_sched.auditing.report import Sampling, Training
 from noise_sched.diffusion import (
     conditioning,
     grids,
@@ -14,6 +13,8 @@ from noise_sched.diffusion import (
     solvers,
     thresholding,
 )
+from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.expressing import need, need_equal
 from noise_sched.interop.diffusers.flow import FLOW_SOLVERS
 from noise_sched.interop.diffusers.write_solvers import class_of, threshold_fields
@@ -81,17 +82,17 @@ def _digits(value: float) -> float:
     return float(f"{value:.12g}")
 
 
-def write_edm(training: Training, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
+def write_edm(objective: Objective, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
     """EDM's network and steps.
 
     Raises:
       CannotExpress: if no EDM class has them.
     """
-    own: Any = training.parametrization
+    own: Any = objective.parametrization
     sigma_data = own.sigma_data
-    need_equal("process", training.process, process.ve(), "EDM")
-    need_equal("input_scale", training.input_scale, input_scale.analytic(sigma_data), "EDM")
-    need_equal("conditioning", training.conditioning, conditioning.log_sigma(), "EDM")
+    need_equal("process", objective.process, process.ve(), "EDM")
+    need_equal("input_scale", objective.input_scale, input_scale.analytic(sigma_data), "EDM")
+    need_equal("conditioning", objective.conditioning, conditioning.log_sigma(), "EDM")
     need_equal("grid", sampling.grid, grids.edm(), "EDM")
     schedule: Any = sampling.schedule
     remarks = ["the training density of sigma is in no such file."]
@@ -123,15 +124,15 @@ def write_edm(training: Training, sampling: Sampling) -> tuple[dict[str, Any], l
     return config | threshold_fields(sampling.threshold, name), remarks
 
 
-def write_flow(training: Training, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
+def write_flow(objective: Objective, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
     """A network of the straight path and its steps.
 
     Raises:
       CannotExpress: if no flow-matching class has them.
     """
-    need_equal("process", training.process, process.flow(), "FlowMatchEulerDiscreteScheduler")
-    need_equal("input_scale", training.input_scale, input_scale.none(), "its pipeline")
-    told = training.conditioning
+    need_equal("process", objective.process, process.flow(), "FlowMatchEulerDiscreteScheduler")
+    need_equal("input_scale", objective.input_scale, input_scale.none(), "its pipeline")
+    told = objective.conditioning
     table: Any = getattr(told, "schedule", None)
     need(
         isinstance(told, conditioning.index) and isinstance(table, schedules.discrete),

@@ -1,6 +1,6 @@
 r"""Our choices -> diffusers' scheduler_config.json, refused where no such file says them.
 
-    written = write(training, sampling)
+    written = write(objective, sampling)
     json.dumps(written.config)
 
 `reading` reads what is written here as the same choices.
@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 
-from noise_sched.auditing.report import Sampling, Training
 from noise_sched.diffusion import (
     conditioning,
     grids,
@@ -23,6 +22,8 @@ from noise_sched.diffusion import (
     schedules,
     weighting,
 )
+from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.expressing import CannotExpress as CannotExpress
 from noise_sched.interop.diffusers.expressing import need, need_equal
 from noise_sched.interop.diffusers.fields import DISTILLED, FIELDS, FLOORED, MULTISTEP, UNROUNDED
@@ -41,54 +42,57 @@ class Written:
     remarks: tuple[str, ...]
 
 
-def write(training: Training, sampling: Sampling) -> Written:
+def write(objective: Objective, sampling: Sampling) -> Written:
     """A set-up as a scheduler config.
 
     Raises:
       CannotExpress: where no such file says it, with the choice that is in the way.
     """
-    own = training.parametrization
+    own = objective.parametrization
     with jax.enable_x64(True):
         if isinstance(own, parametrization.edm):
-            config, remarks = write_edm(training, sampling)
+            config, remarks = write_edm(objective, sampling)
         elif isinstance(own, parametrization.flow):
-            config, remarks = write_flow(training, sampling)
+            config, remarks = write_flow(objective, sampling)
         else:
-            config, remarks = _write_one_by_one(training, sampling) or _write_table(
-                training, sampling
+            config, remarks = _write_one_by_one(objective, sampling) or _write_table(
+                objective, sampling
             )
     if not isinstance(sampling.guidance, guidance.none):
         remarks.append(f"guidance {sampling.guidance!r} is an argument of the pipeline.")
-    if type(training.space) is not type(own) or training.weight != weighting.uniform():
+    if type(objective.loss_space) is not type(own) or objective.weight != weighting.uniform():
         remarks.append("the loss and its weight are in no such file.")
-    if training.offset_noise:
+    if objective.offset_noise:
         remarks.append("offset noise is in no such file.")
     remarks.append(f"steps={sampling.steps} is an argument of set_timesteps.")
     return Written(config, tuple(remarks))
 
 
 def _write_one_by_one(
-    training: Training, sampling: Sampling
+    objective: Objective, sampling: Sampling
 ) -> tuple[dict[str, Any], list[str]] | None:
     """The file of a class with few fields, if one reads as this set-up."""
     plain = dataclasses.replace(sampling, guidance=guidance.none())
     same = dataclasses.replace(
-        training, space=training.parametrization, weight=weighting.uniform(), offset_noise=0.0
+        objective,
+        loss_space=objective.parametrization,
+        weight=weighting.uniform(),
+        offset_noise=0.0,
     )
     for config in candidates(sampling):
         try:
             loaded = load(config, sampling.steps)
         except DiffusersConfigError:
             continue
-        if loaded.training == same and loaded.sampling == plain:
+        if loaded.objective == same and loaded.sampling == plain:
             return config, ["what was trained is in no such file."]
     return None
 
 
-def _write_table(training: Training, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
-    own = training.parametrization
+def _write_table(objective: Objective, sampling: Sampling) -> tuple[dict[str, Any], list[str]]:
+    own = objective.parametrization
     remarks: list[str] = []
-    base: Any = training.schedule
+    base: Any = objective.schedule
     if isinstance(base, schedules.discrete) and base.num_levels == getattr(
         base.schedule, "num_levels", 0
     ):
@@ -104,13 +108,13 @@ def _write_table(training: Training, sampling: Sampling) -> tuple[dict[str, Any]
         table = table.schedule
     need(
         isinstance(table, schedules.TableSchedule) and base.num_levels > 0,
-        f"schedule {training.schedule!r} is continuous; a file holds a table of betas.",
+        f"schedule {objective.schedule!r} is continuous; a file holds a table of betas.",
     )
-    need_equal("process", training.process, process.vp(), "diffusers' table")
-    need_equal("input_scale", training.input_scale, input_scale.none(), "its pipeline")
+    need_equal("process", objective.process, process.vp(), "diffusers' table")
+    need_equal("input_scale", objective.input_scale, input_scale.none(), "its pipeline")
     need_equal(
         "conditioning",
-        training.conditioning,
+        objective.conditioning,
         conditioning.index(base),
         "a pipeline, which tells the network the number of the level,",
     )

@@ -8,8 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from noise_sched import experiment
-from noise_sched.experiment import Experiment
-from noise_sched.experiment.compatibility import ConfigError
+from noise_sched.experiment import ConfigError, Experiment
 from noise_sched.interop.nvlabs import architectures, preconditioners, snapshot
 from noise_sched.interop.nvlabs.snapshot import Persistent
 from noise_sched.interop.nvlabs.unpickler import SnapshotError, brief

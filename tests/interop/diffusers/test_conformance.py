@@ -127,7 +127,7 @@ def test_levels(name):
     """Where the network is called, and what it is told."""
     run = RUNS[name]
     loaded = loaded_of(run)
-    training, path = loaded.training, loaded.sampling
+    training, path = loaded.objective, loaded.sampling
     logsnr = path.schedule.logsnr(path.grid(path.steps))
     levels = training.process.level(logsnr)
     flow = isinstance(training.process, process.flow)
@@ -169,7 +169,7 @@ def without_first_image(denoise):
 
 
 def drawn(run, loaded):
-    training, path = loaded.training, loaded.sampling
+    training, path = loaded.objective, loaded.sampling
     times = path.grid(path.steps)
     short = loaded.class_name in ENDS_AT_FIRST_LEVEL and name_of(run) not in ELSEWHERE
     if short:  # as reported: the library's last step lands on the first level
@@ -236,9 +236,9 @@ WRITTEN_AS = {"UnCLIPScheduler": "DDPMScheduler", "DDIMInverseScheduler": "DDIMS
 @pytest.mark.parametrize("name", sorted(set(FIELDS) - set(UNWRITTEN)))
 def test_what_is_read_is_written(name):
     loaded = load({"_class_name": name}, 10)
-    config = json.loads(json.dumps(write(loaded.training, loaded.sampling).config))
+    config = json.loads(json.dumps(write(loaded.objective, loaded.sampling).config))
     again = load(config, 10)
-    assert again.training == loaded.training and again.sampling == loaded.sampling
+    assert again.objective == loaded.objective and again.sampling == loaded.sampling
     assert again.class_name == WRITTEN_AS.get(name, name)
 
 
@@ -246,4 +246,4 @@ def test_what_is_read_is_written(name):
 def test_what_is_not_written_is_refused(name):
     loaded = load({"_class_name": name}, 10)
     with pytest.raises(CannotExpress, match="no scheduler_config.json says this|takes other steps"):
-        write(loaded.training, loaded.sampling)
+        write(loaded.objective, loaded.sampling)

@@ -129,9 +129,9 @@ def test_there_and_back(name):
     """What is loaded is written as a file that loads as the same, and with nothing new to say."""
     config, steps, _ = PUBLISHED[name]
     loaded = load(config, steps)
-    written = write(loaded.training, loaded.sampling)
+    written = write(loaded.objective, loaded.sampling)
     again = load(json.loads(json.dumps(written.config)), steps)
-    assert again.training == loaded.training and again.sampling == loaded.sampling
+    assert again.objective == loaded.objective and again.sampling == loaded.sampling
     assert not {f.kind for f in again.fields} & {"unknown", "foreign", "inexpressible", "no effect"}
     assert set(written.config) <= {"_class_name", *FIELDS[written.config["_class_name"]]}
     # PNDM and the laplace table are no choices here; every other class comes back.
@@ -141,8 +141,8 @@ def test_there_and_back(name):
 
 def test_what_stable_diffusion_says():
     loaded = load(SD21_V)
-    assert loaded.training.schedule == specs.build("discrete(scaled_linear())")
-    assert loaded.training.parametrization == specs.build("v()", "parametrization")
+    assert loaded.objective.schedule == specs.build("discrete(scaled_linear())")
+    assert loaded.objective.parametrization == specs.build("v()", "parametrization")
     assert loaded.sampling.grid == grids.leading(1000, offset=1)
     assert loaded.sampling.solver == solvers.ddim()
     assert loaded.sampling.threshold == thresholding.none()
@@ -283,7 +283,7 @@ def test_the_exponential_table_of_heun():
     """abar(t) = exp(-12 t) at t = k / T, as recorded in the conformance runs too."""
     loaded = load(dict(_class_name="HeunDiscreteScheduler", beta_schedule="exp"), 10)
     with jax.enable_x64(True):
-        abar = jax.nn.sigmoid(jnp.asarray(loaded.training.schedule.table()))
+        abar = jax.nn.sigmoid(jnp.asarray(loaded.objective.schedule.table()))
     np.testing.assert_allclose(abar, np.exp(-12 * np.arange(1, 1001) / 1000), rtol=1e-9)
 
 

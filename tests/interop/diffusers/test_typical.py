@@ -43,8 +43,8 @@ def test_what_is_refused_is_another_method():
 def test_a_network_that_is_told_sigma_is_not_judged_by_the_table():
     """Stable Video Diffusion: sigma = 700 is far beyond the table of betas, and was trained."""
     loaded, report = audited("Stable Video Diffusion")
-    assert loaded.training.conditioning == conditioning.log_sigma()
-    assert loaded.training.schedule == schedules.lognormal()
+    assert loaded.objective.conditioning == conditioning.log_sigma()
+    assert loaded.objective.schedule == schedules.lognormal()
     assert loaded.sampling.schedule == schedules.karras(0.002, 700.0)
     assumed = [f.reason for f in loaded.fields if f.kind == "assumed"]
     assert len(assumed) == 1 and "0.25 ln sigma" in assumed[0]
@@ -57,7 +57,7 @@ def test_a_network_that_is_told_sigma_is_not_judged_by_the_table():
 def test_guided_velocities_are_not_over_exposed(name):
     """No flow pipeline has a guidance_rescale, and a velocity's spread is not the image's."""
     loaded, report = audited(name, guidance="cfg(7.5)")
-    assert isinstance(loaded.training.process, process.flow) and report.zero_snr
+    assert isinstance(loaded.objective.process, process.flow) and report.zero_snr
     assert "guidance_without_rescale" not in {f.name for f in report.findings}
     _, cog = audited("CogVideoX 2B", guidance="cfg(7.5)")
     assert "guidance_without_rescale" in {f.name for f in cog.findings}

@@ -2,8 +2,9 @@
 
 import pytest
 
-from noise_sched.auditing.report import Sampling, Training
 from noise_sched.diffusion import specs
+from noise_sched.diffusion.loss import Objective
+from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.reading import load
 from noise_sched.interop.diffusers.writing import CannotExpress, write
 
@@ -13,7 +14,7 @@ BASE = dict(
     parametrization="v()",
     input_scale="none()",
     conditioning="index(scaled_linear())",
-    space="v()",
+    loss_space="v()",
     weight="uniform()",
     sample_schedule="scaled_linear()",
     grid="trailing()",
@@ -23,11 +24,11 @@ BASE = dict(
 
 
 def set_up(**changes):
-    kinds = {"space": "parametrization", "sample_schedule": "schedule"}
+    kinds = {"loss_space": "parametrization", "sample_schedule": "schedule"}
     made = {k: specs.build(v, kinds.get(k, k)) for k, v in (BASE | changes).items()}
     names = ("grid", "solver", "threshold")
     sampling = Sampling(made.pop("sample_schedule"), steps=20, **{k: made.pop(k) for k in names})
-    return Training(**made), sampling
+    return Objective(**made), sampling
 
 
 @pytest.mark.parametrize(
@@ -55,10 +56,10 @@ def set_up(**changes):
     ],
 )
 def test_ours_are_written(changes):
-    training, sampling = set_up(**changes)
+    objective, sampling = set_up(**changes)
     steps = 3 if "trailing(3)" in str(changes) else 20
-    again = load(write(training, sampling).config, steps)
-    assert again.training == training
+    again = load(write(objective, sampling).config, steps)
+    assert again.objective == objective
     assert again.sampling.schedule == sampling.schedule and again.sampling.grid == sampling.grid
     if "eta" not in changes.get("solver", "") or "dpmpp" in changes["solver"]:
         assert again.sampling.solver == sampling.solver

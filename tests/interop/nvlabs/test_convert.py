@@ -14,7 +14,7 @@ import pytest
 
 from noise_sched import convert as command
 from noise_sched import experiment
-from noise_sched.experiment import compatibility, sampler, workdir
+from noise_sched.experiment import ConfigError, sampler, workdir
 from noise_sched.interop.nvlabs import settings, snapshot
 from noise_sched.interop.nvlabs.snapshot import Persistent
 from noise_sched.interop.nvlabs.torch_tensors import Storage, Tensor
@@ -197,7 +197,7 @@ def test_label_dropout_allows_guidance():
     config.sample.guidance = "cfg(1.5)"
     assert experiment.from_config(config).config.label_dropout == 0.1
     config.label_dropout = 0.0
-    with pytest.raises(compatibility.ConfigError, match="trained without labels"):
+    with pytest.raises(ConfigError, match="trained without labels"):
         experiment.from_config(config)
 
 
@@ -253,7 +253,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("changes", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_what_has_no_counterpart_is_refused(changes, message):
-    with pytest.raises((SnapshotError, compatibility.ConfigError), match=message):
+    with pytest.raises((SnapshotError, ConfigError), match=message):
         settings.convert(as_read(**changes))
 
 
