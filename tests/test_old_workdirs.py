@@ -19,9 +19,10 @@ HERE = pathlib.Path(__file__).parent / "workdirs"
 sys.path.append(str(HERE))
 import make  # noqa: E402
 
-# Compiled otherwise, the same program rounds otherwise. The bias of attention's keys, whose gradient is
-# nothing but rounding, Adam then moves otherwise: by 2e-6 here, where others have moved by 5e-3.
-CLOSE = dict(rtol=1e-4, atol=1e-5)
+# The same program compiled for another processor rounds otherwise.
+CLOSE = dict(rtol=1e-4, atol=1e-6)
+# The bias of attention's keys has no gradient (softmax takes it out) but rounding, which Adam and LAMB scale.
+ROUNDING = "['key']['bias']"
 
 
 @pytest.fixture(params=["rin", "edm2"])
@@ -48,7 +49,8 @@ def test_draws_the_same_images_and_trains_on_to_the_same_parameters(old, capsys)
         found = make.entries(found)
         assert found.keys() == expected[name].keys()
         for path, values in expected[name].items():
-            np.testing.assert_allclose(found[path], values, **CLOSE, err_msg=path)
+            close = CLOSE | (dict(atol=1e-4) if path.endswith(ROUNDING) else {})
+            np.testing.assert_allclose(found[path], values, **close, err_msg=path)
     for found, row in zip(make.metrics(folder), expected["metrics"], strict=True):
         assert found == pytest.approx(row, rel=1e-4)
     if config.ema.stds:
