@@ -6,6 +6,7 @@ them; the commands are on top. `OUTSIDE` says which libraries a room may use. No
 
 import ast
 import pathlib
+import re
 import sys
 
 import pytest
@@ -151,6 +152,51 @@ def test_a_file_on_the_top_floor_is_a_command():
         assert is_command or path.stem in ("__init__", "messages"), (
             f"{path.name} is no command; it belongs into one of\n{the_house()}"
         )
+
+
+def modules_of(room):
+    """{module: the modules of the package that it imports} for the files of a room."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in (ROOT / PACKAGE / room).rglob("*.py")
+        if path.stem != "__init__"
+    }
+    imports = {
+        module: set(imported_modules(path.read_text(encoding="utf-8"), module.rpartition(".")[0]))
+        for module, path in paths.items()
+    }
+    # `from a.b import name` was read as a.b.name.
+    return {
+        module: {n for name in names for n in (name, name.rpartition(".")[0])} & paths.keys()
+        for module, names in imports.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "room", sorted({room for rooms in FLOORS for room in rooms} - {"*", "messages"})
+)
+def test_within_a_room_no_two_files_need_each_other(room):
+    left = modules_of(room)
+    while ready := [module for module, needs in left.items() if not needs & left.keys()]:
+        for module in ready:
+            del left[module]
+    assert not left, f"these import each other in a circle: {sorted(left)}"
+
+
+def callers(function):
+    """The files of the package, outside the room that has it, that name a function of a module."""
+    return {
+        str(path.relative_to(ROOT / PACKAGE))
+        for path in (ROOT / PACKAGE).rglob("*.py")
+        if re.search(rf"\b{function}\(", path.read_text(encoding="utf-8"))
+        and not path.is_relative_to(ROOT / PACKAGE / "diffusion")
+    }
+
+
+def test_a_config_is_built_in_one_place():
+    """On its way to the compiled step its strings become objects once, and the step is made once."""
+    assert callers("specs.build") == {"experiment/build.py", "audit.py"}  # audit's own flag
+    assert callers("compile_step") == {"train.py", "training/step.py"}
 
 
 def test_no_module_is_a_grab_bag():

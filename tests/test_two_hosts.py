@@ -4,12 +4,10 @@ Also a program: one of the two processes.
 """
 
 import json
-import os
 import pathlib
-import socket
-import subprocess
 import sys
 
+import host_pair
 import jax
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from noise_sched import train
 from noise_sched.experiment import sampler, workdir
 from noise_sched.training import hosts, partitioning
 
-ROOT = pathlib.Path(__file__).parent.parent
 COUNT = 10  # images: the second batch of 8 is filled up
 GRID = "grids.npz"
 
@@ -87,34 +84,13 @@ def directory(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_hosts")
     (folder / "mine").mkdir()
     (folder / "mine" / "grid.png").write_text("mine")
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    cache = jax.config.jax_compilation_cache_dir
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder), str(index), str(port)],
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=500)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output
+    host_pair.run(
+        __file__,
+        str(folder),
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        JAX_COMPILATION_CACHE_DIR=str(jax.config.jax_compilation_cache_dir),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.2",
+    )
     return folder
 
 

@@ -234,7 +234,10 @@ def test_the_kernel_distance_needs_more_than_one_image(halves):
         kernel_distance(alone, halves[1])
 
 
-@pytest.mark.parametrize("metric", [contrast, nearest, kernel_distance])
+COMPARISONS = [contrast, nearest, kernel_distance]
+
+
+@pytest.mark.parametrize("metric", COMPARISONS)
 def test_every_comparison_refuses_another_size(metric, real):
     larger = ImageSet("larger", np.zeros((4, 9, 8, 1)))
     with pytest.raises(EvaluationInputError, match="9x8x1 cannot be compared with digits"):

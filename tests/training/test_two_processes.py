@@ -4,12 +4,10 @@ And they go the same way when only one of them finds damage, or cannot read.
 """
 
 import contextlib
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
+import host_pair
 import jax
 import numpy as np
 import pytest
@@ -147,38 +145,8 @@ def failing_on(host, error, *, steps, index, read_only=False):
         yield restore
 
 
-def two(what, directory):
-    """Runs this file in two processes, which both have to end well."""
-    here = Path(__file__)
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(here), what, str(directory), str(index), str(port)],
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}",
-                "JAX_PLATFORMS": "cpu",
-                "JAX_NUM_CPU_DEVICES": "4",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output
-
-
 def test_hosts_that_see_different_things_go_the_same_way(tmp_path):
-    two("another_process", tmp_path)
+    host_pair.run(__file__, "another_process", str(tmp_path), JAX_NUM_CPU_DEVICES="4")
     # What both wrote, with the digests that both made, one device reads.
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as saved:
         tiny.assert_same(saved.restore(tiny.abstract_state()).state, a_state(1))
@@ -195,7 +163,7 @@ def test_one_host_alone_exchanges_nothing(monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
-    two("one_process", tmp_path)
+    host_pair.run(__file__, "one_process", str(tmp_path), JAX_NUM_CPU_DEVICES="4")
     here = loop.fit(
         tiny.init(jax.random.key(0)), tiny.train_step(), tiny.Batches(), steps=STEPS
     ).state

@@ -1,6 +1,6 @@
 """Writes snapshots in the format of EDM and EDM2, from arrays by their published names. Needs torch.
 
-    python tests/convert/make_snapshot.py tests/convert/tiny.pkl
+    python tests/interop/nvlabs/make_snapshot.py tests/interop/nvlabs/tiny.pkl
 
 makes the committed tiny.pkl, a DDPM++ of 8 x 8 pixels with random weights, and tiny.npz, the same arrays
 as torch's own state_dict gives them. The modules have no forward pass: only their names, arguments and

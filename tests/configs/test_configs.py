@@ -13,7 +13,7 @@ from noise_sched.training import loop
 
 CONFIGS = sorted(
     path.stem
-    for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py")
+    for path in (pathlib.Path(__file__).parents[2] / "configs").glob("*.py")
     if path.stem not in ("__init__", "common", "edm_rows")
 )
 
