@@ -21,6 +21,7 @@ from noise_sched import command_line, experiment
 from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
 from noise_sched.experiment import Experiment, keys, sampler, training, workdir
+from noise_sched.figures.images import labelled_grid, to_uint8
 from noise_sched.training import faults, files, hosts, partitioning, report
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
@@ -87,7 +88,7 @@ def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitte
         training.step_of(exp, mesh), exp.hyper, mesh=mesh, state_shardings=shardings
     )
     progress = Progress(
-        config.train.steps, start_step=start, images_per_step=config.train.batch_size
+        config.train.steps, initial=start, unit="image", unit_scale=config.train.batch_size
     )
     with (
         faults.told_if_full(folder, "checkpoint", checkpoints.on_disk),
@@ -155,11 +156,12 @@ def _draw_grid(
         exp = exp.unguided()
     draw = sampler.drawer(exp, mesh, keys.of_grids(exp.config.sample.seed))
     index = np.arange(_GRID, dtype=np.int32)
-    labels = index % max(1, exp.config.network.num_classes)
+    classes = exp.config.network.num_classes
+    labels = index % classes if classes else np.full_like(index, experiment.NO_CLASS)
 
     def draw_and_write(step: int, state: TrainState) -> None:
         images = draw(exp.drawn_average(state.ema_params), index, labels)
-        writer.images(step, "samples", images, columns=8)
+        writer.picture(step, "samples", labelled_grid(to_uint8(images), labels))
 
     return draw_and_write
 

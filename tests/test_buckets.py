@@ -11,6 +11,7 @@ import os
 import numpy as np
 import pytest
 from etils.epath import backend, gpath
+from PIL import Image
 
 from configs import digits
 from noise_sched.experiment import locks, sampler, workdir
@@ -107,7 +108,7 @@ def test_metrics(bucket, caplog):
         assert [line["step"] for line in metrics.read_metrics(RUN)] == [10, 20, 30]
         writer.scalars(40, {"loss": 4.0})
         assert bucket.puts.count(f"{RUN}/metrics.jsonl") == put + 1  # not with every line
-        writer.images(40, "samples", np.zeros((4, 2, 2, 1), np.float32))
+        writer.picture(40, "samples", Image.new("L", (4, 4)))
     assert [line["step"] for line in metrics.read_metrics(RUN)] == [10, 20, 30, 40]
     assert (folder / "pictures" / "samples_00000040.png").read_bytes().startswith(b"\x89PNG")
     with metrics.MetricWriter(folder, resume_step=33) as writer:

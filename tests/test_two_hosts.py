@@ -34,11 +34,11 @@ class Grids:
 
     def __init__(self, monkeypatch_setattr, folder):
         self.folder = folder
-        monkeypatch_setattr(train.MetricWriter, "images", self.images)
+        monkeypatch_setattr(train.MetricWriter, "picture", self.picture)
 
-    def images(self, step, name, images, *, columns=None):
+    def picture(self, step, name, picture):
         if jax.process_index() == 0:
-            np.savez(self.folder / GRID, step=step, images=images)
+            np.savez(self.folder / GRID, step=step, picture=np.asarray(picture, np.int32))
 
 
 def told(action) -> str:
@@ -119,8 +119,8 @@ def test_training_draws_its_grid_on_all_hosts(directory, tmp_path, monkeypatch):
     train.run(config(), tmp_path / "run")
     here, there = np.load(tmp_path / GRID), np.load(directory / GRID)
     assert here["step"] == there["step"] == 6
-    assert there["images"].shape == (64, 4, 4, 1)
-    np.testing.assert_allclose(here["images"], there["images"], atol=2e-3)
+    assert there["picture"].std() > 0
+    np.testing.assert_allclose(here["picture"], there["picture"], atol=1)
     mine, theirs = (
         [json.loads(line) for line in (path / "run" / "metrics.jsonl").read_text().splitlines()]
         for path in (tmp_path, directory)

@@ -25,6 +25,18 @@ from noise_sched.experiment.ranges import ConfigError
 from noise_sched.experiment.rules import Facts
 from noise_sched.messages import did_you_mean
 
+# The fields of an `Objective` that a spec builds: the key that it stands at, and its kind.
+OBJECTIVE_SPECS = {
+    "schedule": ("schedule", "schedule"),
+    "process": ("process", "process"),
+    "parametrization": ("parametrization", "parametrization"),
+    "input_scale": ("input_scale", "input_scale"),
+    "conditioning": ("conditioning", "conditioning"),
+    "loss_space": ("loss.space", "parametrization"),
+    "weight": ("loss.weight", "weight"),
+    "time": ("train.time", "time"),
+}
+
 
 def from_config(config: ConfigDict) -> Experiment:
     """Builds and checks an experiment.
@@ -38,7 +50,6 @@ def from_config(config: ConfigDict) -> Experiment:
         hyper = Hyper.of(config, facts.objective)
     except ValueError as error:
         raise ConfigError(f"config: {error}") from None
-    optimization.check(config, hyper)
     process = facts.objective.process
     return Experiment(
         config=config,
@@ -57,6 +68,7 @@ def facts_of(config: ConfigDict) -> Facts:
       ConfigError: for any value that cannot be built, and a grid without a path of config.sample.steps.
     """
     ranges.check(config)
+    optimization.check(config)
     network, objective, sampling = _network(config), _objective(config), _sampling(config)
     facts = Facts(objective, sampling, config.data.image_size**2, config, network)
     try:
@@ -73,8 +85,12 @@ def parameter_count(config: ConfigDict) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
-def _build(config: ConfigDict, key: str, kind: str) -> Any:
-    """Builds the spec at a dotted key, naming the key in the error."""
+def build_at(config: ConfigDict, key: str, kind: str) -> Any:
+    """Builds the spec at a dotted key.
+
+    Raises:
+      ConfigError: naming the key, if it cannot be built.
+    """
     value = config
     for part in key.split("."):
         value = value[part]
@@ -85,16 +101,7 @@ def _build(config: ConfigDict, key: str, kind: str) -> Any:
 
 
 def _objective(config: ConfigDict) -> Objective:
-    parts = dict(
-        schedule=_build(config, "schedule", "schedule"),
-        process=_build(config, "process", "process"),
-        parametrization=_build(config, "parametrization", "parametrization"),
-        input_scale=_build(config, "input_scale", "input_scale"),
-        conditioning=_build(config, "conditioning", "conditioning"),
-        loss_space=_build(config, "loss.space", "parametrization"),
-        weight=_build(config, "loss.weight", "weight"),
-        time=_build(config, "train.time", "time"),
-    )
+    parts = {field: build_at(config, key, kind) for field, (key, kind) in OBJECTIVE_SPECS.items()}
     loss = config.loss
     try:
         return Objective(
@@ -111,12 +118,12 @@ def _objective(config: ConfigDict) -> Objective:
 
 def _sampling(config: ConfigDict) -> Sampling:
     return Sampling(
-        schedule=_build(config, "sample.schedule", "schedule"),
-        grid=_build(config, "sample.grid", "grid"),
+        schedule=build_at(config, "sample.schedule", "schedule"),
+        grid=build_at(config, "sample.grid", "grid"),
         steps=config.sample.steps,
-        solver=_build(config, "sample.solver", "solver"),
-        guidance=_build(config, "sample.guidance", "guidance"),
-        threshold=_build(config, "sample.threshold", "threshold"),
+        solver=build_at(config, "sample.solver", "solver"),
+        guidance=build_at(config, "sample.guidance", "guidance"),
+        threshold=build_at(config, "sample.threshold", "threshold"),
     )
 
 

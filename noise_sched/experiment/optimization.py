@@ -15,7 +15,7 @@ from noise_sched.training import ema, learning_rate, optimizers
 _MADE = {"lamb": optimizers.lamb, "adamw": optimizers.adamw, "adam": optimizers.adam}
 
 
-def check(config: ConfigDict, hyper: Hyper) -> None:
+def check(config: ConfigDict) -> None:
     """Builds what the step will build.
 
     Raises:
@@ -27,12 +27,12 @@ def check(config: ConfigDict, hyper: Hyper) -> None:
             f"config.optimizer.name: unknown optimizer {name!r}. {did_you_mean(name, _MADE)}"
         )
     try:
-        make_optimizer(config, hyper)
+        make_optimizer(config, config.optimizer)
     except ValueError as error:
         raise ConfigError(f"config.optimizer: {error}") from None
 
 
-def schedule(config: ConfigDict, hyper: Hyper) -> learning_rate.Schedule:
+def schedule(config: ConfigDict, hyper: Hyper | ConfigDict) -> learning_rate.Schedule:
     """The learning rate as a function of the number of updates."""
     options = config.optimizer
     return learning_rate.warmup_and_decay(
@@ -45,13 +45,13 @@ def schedule(config: ConfigDict, hyper: Hyper) -> learning_rate.Schedule:
     )
 
 
-def make_optimizer(config: ConfigDict, hyper: Hyper) -> optax.GradientTransformation:
-    """The optimizer; the structure of its state depends on the config alone."""
+def make_optimizer(config: ConfigDict, hyper: Hyper | ConfigDict) -> optax.GradientTransformation:
+    """The optimizer with the numbers of `hyper`; the structure of its state depends on the config alone."""
     options = config.optimizer
     chosen = {name: options[name] for name in ("b1", "b2", "eps")}
     if options.clip_norm:
         chosen["clip_norm"] = options.clip_norm
-    if hyper.weight_decay is not None:
+    if options.name != "adam":
         chosen["weight_decay"] = hyper.weight_decay
     made = _MADE[options.name](schedule(config, hyper), **chosen)
     return (

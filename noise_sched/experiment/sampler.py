@@ -11,7 +11,6 @@ On several hosts all of them draw and the first writes; both folders have to be 
 
 import json
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from noise_sched import experiment
 from noise_sched.diffusion.sampling import example_keys
@@ -30,6 +28,7 @@ from noise_sched.figures.images import labelled_grid, to_pil, to_uint8
 from noise_sched.training import files, hosts, partitioning
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
+from noise_sched.training.progress import Progress
 
 # Single .png files are written for up to this many images.
 _MAX_PNG = 10_000
@@ -125,7 +124,7 @@ def draw_images(
     size = -(-min(exp.config.sample.batch_size, count) // mesh.size) * mesh.size
     params, worse = jax.device_put((params, guide[1]), partitioning.replicated(mesh))
     done = []
-    with tqdm(total=count, unit="image", file=sys.stderr, disable=jax.process_index() != 0) as bar:
+    with Progress(count, unit="image") as bar:
         for start in range(0, count, size):
             # The last batch is filled up, so that one compiled program serves all.
             index = np.arange(start, start + size)

@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from noise_sched.experiment import locks
+from noise_sched.experiment import build, locks
 from noise_sched.training import files, hosts
 from noise_sched.training.files import Folder
 from noise_sched.training.report import flatten
@@ -26,6 +26,9 @@ from noise_sched.training.report import flatten
 # Keys that may change between two starts of one run: they do not enter its numbers.
 _FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
 _FREE += ("train.skip_nonfinite", "train.fsdp", "data.data_dir", "ema.snapshot_every")
+
+# Keys whose values are specs, which may be written in several ways.
+_SPECS = dict(build.OBJECTIVE_SPECS.values())
 
 # Keys that came after the first workdirs were written, with the values that change nothing.
 _LATER: dict[str, Any] = {
@@ -226,8 +229,19 @@ def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     return [
         f"{key}: {flat[0].get(key, 'absent')!r} there, {flat[1].get(key, 'absent')!r} given"
         for key in keys
-        if flat[0].get(key) != flat[1].get(key) and not key.startswith(_FREE)
+        if flat[0].get(key) != flat[1].get(key)
+        and not key.startswith(_FREE)
+        and not (key in _SPECS and _built_alike(old, new, key))
     ]
+
+
+def _built_alike(old: ConfigDict, new: ConfigDict, key: str) -> bool:
+    """Whether two spellings of a spec mean the same: "edm(0.5)", and "edm(sigma_data)" where it is 0.5."""
+    try:
+        first, second = (build.build_at(config, key, _SPECS[key]) for config in (old, new))
+    except build.ConfigError:
+        return False
+    return first == second
 
 
 def _with_later(config: dict) -> dict:
@@ -237,6 +251,8 @@ def _with_later(config: dict) -> dict:
     for key, value in (later | (_LATER_OF_EDM2 if network == "EDM2" else {})).items():
         room, name = key.split(".")
         config.setdefault(room, {}).setdefault(name, value)
+    if config.get("optimizer", {}).get("decay") == "constant":  # a second name, of earlier versions
+        config["optimizer"]["decay"] = "none"
     return config
 
 

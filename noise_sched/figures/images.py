@@ -21,7 +21,7 @@ def labelled_grid(images: np.ndarray, labels: np.ndarray, columns: int = 10) -> 
     """A picture with one row per label, at most ten of each, the label written at the left.
 
     Args:
-      images: uint8 [n, h, w, c].
+      images: uint8 [n, h, w, c], one or more, of 1 or 3 channels.
       labels: int [n]; where all are -1 the images are simply laid out in rows.
       columns: images in a row.
 

@@ -204,7 +204,9 @@ class _Window:
         self._rows.append((row if finite.any() else {"finite": row["finite"]}) | {"step": step})
         if self._progress is not None:
             losses = np.asarray(row["loss"])
-            self._progress.update(step, float(np.mean(losses[finite] if finite.any() else losses)))
+            loss = float(np.mean(losses[finite] if finite.any() else losses))
+            self._progress.set_postfix_str(f"step {step}, loss {loss:.4f}", refresh=False)
+            self._progress.update()
         if step % self._every == 0:
             self.flush(step)
 

@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jaxtyping import Float, UInt8
 from PIL import Image
 
 from noise_sched.training import files
@@ -95,26 +94,16 @@ class MetricWriter:
                 for each, number in series.items():
                     self._events.add_scalar(each, number, int(step))
 
-    def images(
-        self,
-        step: int,
-        name: str,
-        images: Float[np.ndarray, "count height width channels"],
-        *,
-        columns: int | None = None,
-    ) -> None:
-        """Writes one picture, a grid of images in [-1, 1] (see `image_grid`), to TensorBoard.
-
-        In a bucket: to `WORKDIR/pictures/NAME_STEP.png`.
-        """
+    def picture(self, step: int, name: str, picture: Image.Image) -> None:
+        """Writes a picture to TensorBoard; in a bucket to `WORKDIR/pictures/NAME_STEP.png`."""
         if self._events is not None:
-            grid = image_grid(images, columns=columns)
-            self._events.add_image(name, grid, int(step), dataformats="HWC")
+            pixels = np.asarray(picture.convert("RGB"))
+            self._events.add_image(name, pixels, int(step), dataformats="HWC")
         elif self._lines is not None and files.is_remote(self._workdir):
             folder = self._workdir / "pictures"
             folder.mkdir(parents=True, exist_ok=True)
             with files.whole(folder / f"{name}_{step:08d}.png") as file:
-                Image.fromarray(image_grid(images, columns=columns)).save(file, format="png")
+                picture.save(file, format="png")
 
     def keep_window(self, step: int, rows: Sequence[Mapping[str, Any]], steps: Sequence[int]):
         """Keeps the values of the steps since the last line, for a resume from the checkpoint of `step`.
@@ -246,37 +235,3 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
         return value if math.isfinite(value) else str(value)
 
     return {name: each(value) for name, value in values.items()}
-
-
-def image_grid(
-    images: Float[np.ndarray, "count height width channels"], *, columns: int | None = None
-) -> UInt8[np.ndarray, "grid_height grid_width 3"]:
-    """Images side by side, row by row, with a thin dark line between them.
-
-    Args:
-      images: in [-1, 1] (values outside are clipped), 1 or 3 channels.
-      columns: images per row; None for a grid that is about square.
-
-    Returns:
-      One RGB picture, uint8.
-
-    Raises:
-      ValueError: if there is no image, or the channels are neither 1 nor 3.
-    """
-    images = np.asarray(images)
-    count, height, width, channels = images.shape
-    if count < 1 or channels not in (1, 3):
-        raise ValueError(
-            f"a grid needs at least one image of 1 or 3 channels, got shape {list(images.shape)}"
-        )
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    pixels = np.round((np.clip(images, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
-    pixels = np.broadcast_to(pixels, (count, height, width, 3))
-    line = 1
-    grid = np.zeros((rows * (height + line) - line, columns * (width + line) - line, 3), np.uint8)
-    for index, image in enumerate(pixels):
-        top = index // columns * (height + line)
-        left = index % columns * (width + line)
-        grid[top : top + height, left : left + width] = image
-    return grid

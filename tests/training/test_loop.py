@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 from absl import logging as absl_logging
+from PIL import Image
 
 from noise_sched.training import loop, metrics
 from noise_sched.training.checkpoints import Checkpoints
@@ -186,8 +187,8 @@ def test_the_cells_of_a_grid_have_means_and_failures_of_their_own(grid, tmp_path
         state, values = step(state, batch)
         losses.append(np.asarray(values["loss"], np.float64))
     series, shown = [], []
-    progress = Progress(6, stream=io.StringIO())
-    progress.update = lambda step, loss: shown.append(loss)
+    progress = Progress(6, file=io.StringIO())
+    progress.set_postfix_str = lambda text, refresh: shown.append(float(text.split()[-1]))
     with metrics.MetricWriter(tmp_path, tensorboard=False) as writer:
         writer._events = types.SimpleNamespace(
             add_scalar=lambda *row: series.append(row), close=lambda: None
@@ -325,44 +326,37 @@ def test_resumed_metrics_supersede_what_was_beyond(tmp_path):
     assert metrics.read_metrics(tmp_path / "nowhere") == []
 
 
-def test_images_are_written_and_laid_out_in_a_grid(tmp_path):
-    images = np.stack([np.full((4, 6, 1), v, np.float32) for v in (-1.0, 0.0, 1.0, 5.0, -1.0)])
-    grid = metrics.image_grid(images, columns=3)
-    assert grid.shape == (2 * 4 + 1, 3 * 6 + 2, 3)
-    assert grid.dtype == np.uint8
-    assert grid[0, 0, 0] == 0 and grid[0, 7, 0] == 128 and (grid[:4, 14:] == 255).all()
-    assert (grid[5:, :6] == 255).all() and (grid[5:, 13:] == 0).all()
+def test_a_picture_is_written(tmp_path):
     with metrics.MetricWriter(tmp_path) as writer:
-        writer.images(3, "samples", images)
-    with pytest.raises(ValueError, match="1 or 3 channels"):
-        metrics.image_grid(np.zeros((1, 2, 2, 2), np.float32))
+        writer.picture(3, "samples", Image.new("L", (4, 6)))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"samples" in events.read_bytes()
 
 
-def test_progress_without_a_terminal_prints_a_line_now_and_then(monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+def bar(total, terminal, **options):
     stream = io.StringIO()
-    progress = Progress(1000, images_per_step=64, every_seconds=10.0, stream=stream)
-    clock[0] += 30.0  # compiling
-    progress.update(1, 1.0)
-    for step in range(2, 501):
-        clock[0] += 0.125
-        progress.update(step, 0.25)
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 6
-    assert lines[0] == "step 81/1000  loss 0.2500  512 images/s  1 min 55 s to go"
-    progress.update(1000, 0.125)
-    progress.close()
-    assert stream.getvalue().splitlines()[-1].startswith("step 1000/1000  loss 0.1250")
-    assert "to go" not in stream.getvalue().splitlines()[-1]
+    stream.isatty = lambda: terminal
+    return Progress(total, file=stream, unit="image", **options), stream
 
 
-def test_progress_on_a_terminal_rewrites_its_line(monkeypatch):
-    stream = io.StringIO()
-    stream.isatty = lambda: True
-    progress = Progress(3, start_step=1, every_seconds=0.0, stream=stream)
-    progress.update(2, 1.0)
-    assert stream.getvalue().startswith("\rstep 2/3")
+def test_progress_without_a_terminal_prints_whole_lines():
+    progress, stream = bar(100, False, unit_scale=64, initial=10, mininterval=0.0, miniters=1)
+    for step in range(11, 101):
+        progress.set_postfix_str(f"step {step}", refresh=False)
+        progress.update()
+    progress.close()
+    assert "\r" not in stream.getvalue()
+    lines = [line for line in stream.getvalue().splitlines() if line.strip()]
+    assert "640/6400" in lines[0] and "6400/6400" in lines[-1] and "step 100" in lines[-1]
+    quiet, stream = bar(1000, False)
+    for _ in range(900):
+        quiet.update()
+    assert len(stream.getvalue().splitlines()) == 1, "a line every ten seconds"
+
+
+def test_progress_on_a_terminal_rewrites_its_line():
+    progress, stream = bar(3, True, mininterval=0.0)
+    progress.update()
     progress.close()
     progress.close()
-    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().count("\n") == 1 and "\r" in stream.getvalue()
