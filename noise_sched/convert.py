@@ -14,7 +14,6 @@ from absl import flags, logging
 from noise_sched import command_line
 from noise_sched.experiment import workdir
 from noise_sched.interop.nvlabs import settings, snapshot, writing
-from noise_sched.training import files
 from noise_sched.training.files import Folder
 
 
@@ -56,15 +55,11 @@ def main() -> None:
         edm = command_line.required("edm", "--edm=network-snapshot.pkl")
         command_line.check_local("edm", edm)
         source = pathlib.Path(edm)
-        folder = files.folder(command_line.required("workdir", "--workdir=runs/edm"), "--workdir")
+        folder = command_line.folder("workdir", "--workdir=runs/edm")
         converted = run(source, folder, flags.FLAGS.steps, flags.FLAGS.latents)
         if converted.note:
             print(f"note: {converted.note}")
-        print(
-            f"{converted.title}, converted. Draw images with:\n"
-            f"  python -m noise_sched.sample --workdir={folder} --num_images=100 "
-            f"--out={folder}/samples"
-        )
+        print(f"{converted.title}, converted. {command_line.how_to_draw(folder)}")
 
 
 def _define_flags() -> None:

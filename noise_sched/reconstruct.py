@@ -63,15 +63,11 @@ def main() -> None:
     """The command: flags in, mistakes told in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
-        folder = command_line.required("workdir", "--workdir=runs/edm2")
-        out = command_line.required("out", "--out=runs/edm2_075")
-        folder, out = files.folder(folder, "--workdir"), files.folder(out, "--out")
+        folder = command_line.folder("workdir", "--workdir=runs/edm2")
+        out = command_line.folder("out", "--out=runs/edm2_075")
         std = command_line.required("std", "--std=0.075")
         step = run(folder, out, float(std), flags.FLAGS.step)
-        print(
-            f"the average of width {std} at step {step}: {out}. Draw images with:\n"
-            f"  python -m noise_sched.sample --workdir={out} --num_images=100 --out={out}/samples"
-        )
+        print(f"the average of width {std} at step {step}: {out}. {command_line.how_to_draw(out)}")
 
 
 def _define_flags() -> None:

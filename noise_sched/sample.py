@@ -24,9 +24,8 @@ def main() -> None:
     """The command: flags in, mistakes told in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
-        folder = command_line.required("workdir", "--workdir=runs/digits")
-        out = command_line.required("out", "--out=runs/digits/samples")
-        folder, out = files.folder(folder, "--workdir"), files.folder(out, "--out")
+        folder = command_line.folder("workdir", "--workdir=runs/digits")
+        out = command_line.folder("out", "--out=runs/digits/samples")
         workdir.load_config(folder)
         if flags.FLAGS.distributed:
             jax.distributed.initialize()

@@ -22,7 +22,7 @@ from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
 from noise_sched.experiment import Experiment, keys, sampler, training, workdir
 from noise_sched.figures.images import labelled_grid, to_uint8
-from noise_sched.training import faults, files, hosts, partitioning, report
+from noise_sched.training import faults, hosts, partitioning, report
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
 from noise_sched.training.loop import Fitted, Hook, NonFiniteLoss, fit
@@ -171,8 +171,7 @@ def main() -> None:
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
         config = command_line.config()
-        folder = command_line.required("workdir", "--workdir=runs/digits")
-        folder = files.folder(folder, "--workdir")
+        folder = command_line.folder("workdir", "--workdir=runs/digits")
         if flags.FLAGS.distributed:
             jax.distributed.initialize()
         try:
@@ -183,11 +182,7 @@ def main() -> None:
 
 def _say_done(config: ConfigDict, folder: Folder, done: Fitted) -> None:
     if jax.process_index() == 0:
-        print(
-            f"{done.step} of {config.train.steps} steps done. Draw images with:\n"
-            f"  python -m noise_sched.sample --workdir={folder} --num_images=100 "
-            f"--out={folder}/samples"
-        )
+        print(f"{done.step} of {config.train.steps} steps done. {command_line.how_to_draw(folder)}")
 
 
 def _define_flags() -> None:

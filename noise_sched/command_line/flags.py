@@ -14,6 +14,8 @@ from ml_collections import ConfigDict, config_flags
 from noise_sched.command_line import config_files, memory
 from noise_sched.experiment import ranges
 from noise_sched.messages import did_you_mean
+from noise_sched.training import files
+from noise_sched.training.files import Folder
 
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake in the input.")
 
@@ -138,6 +140,23 @@ def required(name: str, example: str) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError(f"--{name}={value} is empty; give it, for example {example}.")
     return value
+
+
+def folder(name: str, example: str) -> Folder:
+    """The folder that a flag names, which has to be given; it need not exist.
+
+    Raises:
+      ValueError: if it was not given, or is no folder's name.
+    """
+    return files.folder(required(name, example), f"--{name}")
+
+
+def how_to_draw(workdir: Folder) -> str:
+    """The end of what a command says that has made a workdir."""
+    return (
+        f"Draw images with:\n  python -m noise_sched.sample --workdir={workdir} --num_images=100 "
+        f"--out={workdir}/samples"
+    )
 
 
 def check_local(name: str, value: str) -> None:

@@ -1,6 +1,7 @@
 """Choices as the text of a config."""
 
 import dataclasses
+import functools
 from typing import Any
 
 from noise_sched.diffusion.loss import Objective
@@ -48,7 +49,9 @@ def spec(choice: Any) -> str:
 
 def given(facts: Facts, key: str) -> str:
     """A key of the config with its value: "config.label_dropout=0.1"."""
-    value: Any = facts.config
-    for part in key.split("."):
-        value = value[part]
-    return f"config.{key}={value!r}"
+    return f"config.{key}={value_at(facts, key)!r}"
+
+
+def value_at(facts: Facts, key: str) -> Any:
+    """The value of a dotted key of the config."""
+    return functools.reduce(lambda section, name: section[name], key.split("."), facts.config)

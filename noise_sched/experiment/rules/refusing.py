@@ -4,7 +4,6 @@ import dataclasses
 
 from noise_sched.diffusion.guidance import none
 from noise_sched.experiment.ranges import ConfigError
-from noise_sched.experiment.rules.averages import AVERAGES
 from noise_sched.experiment.rules.base import Rule, errors, find
 from noise_sched.experiment.rules.choices import CHOICES
 from noise_sched.experiment.rules.facts import Facts
@@ -21,7 +20,6 @@ RULES: tuple[Rule, ...] = (
     *CHOICES,
     *NETWORK,
     *OPTIMIZATION,
-    *AVERAGES,
 )
 _ERRORS = errors(RULES)
 
