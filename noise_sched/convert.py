@@ -49,7 +49,7 @@ def run(
 
 
 def main() -> None:
-    """The command: flags in, mistakes told in one message."""
+    """The command: flags in, mistakes reported in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
         edm = command_line.required("edm", "--edm=network-snapshot.pkl")

@@ -19,7 +19,7 @@ from noise_sched.data.prepare import prepare
 
 
 def main() -> None:
-    """The command: flags in, mistakes told in one message."""
+    """The command: flags in, mistakes reported in one message."""
     with command_line.clear_errors():
         dataset = command_line.required("dataset", "--dataset=cifar10")
         folder = prepare(dataset, _folder("data_dir"), _folder("manual_dir"))

@@ -60,7 +60,7 @@ def run(folder: Folder, out: Folder, std: float, step: int | None = None) -> int
 
 
 def main() -> None:
-    """The command: flags in, mistakes told in one message."""
+    """The command: flags in, mistakes reported in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
         folder = command_line.folder("workdir", "--workdir=runs/edm2")

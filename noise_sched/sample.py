@@ -21,7 +21,7 @@ from noise_sched.training import files
 
 
 def main() -> None:
-    """The command: flags in, mistakes told in one message."""
+    """The command: flags in, mistakes reported in one message."""
     logging.set_verbosity(logging.WARNING)
     with command_line.clear_errors():
         folder = command_line.folder("workdir", "--workdir=runs/digits")

@@ -20,6 +20,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     ).strip()
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 # Compile time dominates the suite: keep compiled programs between runs and between workers.
@@ -36,3 +37,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Annotations are checked by beartype in the tests only; in production they cost nothing.
 _hook = install_import_hook("noise_sched", "beartype.beartype")
 _hook.__enter__()
+
+
+@pytest.fixture
+def float64():
+    """For modules whose reference is in float64: `pytestmark = pytest.mark.usefixtures("float64")`."""
+    with jax.enable_x64(True):
+        yield

@@ -22,6 +22,7 @@ from noise_sched.training.loop import NonFiniteLoss
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = "--config=configs/digits.py:tiny"
+LONG = (TINY, "--config.train.steps=30", "--config.train.log_every=1")
 
 
 def command(module: str, *args: str, env: dict | None = None, **kwargs) -> subprocess.Popen:
@@ -60,23 +61,17 @@ def losses(folder: pathlib.Path) -> list[float]:
 def trained(tmp_path_factory):
     """A finished run that the tests share."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    code, out, err = run(
-        "train",
-        TINY,
-        f"--workdir={folder}",
-        "--config.train.steps=30",
-        "--config.train.log_every=1",
-    )
+    code, out, err = run("train", *LONG, f"--workdir={folder}")
     assert code == 0, err
     assert "parameters" in out and "config.schedule = 'linear()'" in out
-    assert "step 30/30" in err and "images/s" in err
+    assert "step 30, loss" in err and "image/s" in err
     return folder
 
 
 def test_kill_9_in_the_middle_of_training(trained, tmp_path):
     """Killed after some checkpoint, the same command ends with the same parameters."""
     folder = tmp_path / "killed"
-    args = (TINY, f"--workdir={folder}", "--config.train.steps=30", "--config.train.log_every=1")
+    args = (*LONG, f"--workdir={folder}")
     process = command("train", *args)
     deadline = time.monotonic() + 500
     while not list(workdir.checkpoints(folder).glob("[0-9]*")):
@@ -96,15 +91,8 @@ def test_kill_9_in_the_middle_of_training(trained, tmp_path):
 
 def test_eight_devices_give_the_same_losses_and_a_run_that_one_samples(trained, tmp_path):
     folder = tmp_path / "eight"
-    code, out, err = run(
-        "train",
-        TINY,
-        f"--workdir={folder}",
-        "--config.train.steps=30",
-        "--config.train.log_every=1",
-        "--config.train.fsdp=4",
-        env={"JAX_NUM_CPU_DEVICES": "8"},
-    )
+    eight = {"JAX_NUM_CPU_DEVICES": "8"}
+    code, out, err = run("train", *LONG, f"--workdir={folder}", "--config.train.fsdp=4", env=eight)
     assert code == 0, err
     assert "8 cpu device(s)" in out
     np.testing.assert_allclose(losses(folder), losses(trained), rtol=2e-4)

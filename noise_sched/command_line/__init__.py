@@ -1,4 +1,4 @@
-"""What the commands share: flags, config files, and mistakes told in one message.
+"""What the commands share: flags, config files, and mistakes reported in one message.
 
 flags            --workdir=DIR, --config.KEY=VALUE
 config_files     --config=FILE.py:VARIANT

@@ -1,4 +1,4 @@
-"""What the binaries share: flags, and mistakes told in one message instead of a traceback."""
+"""What the binaries share: flags, and mistakes reported in one message instead of a traceback."""
 
 import contextlib
 import os

@@ -6,7 +6,7 @@ Knows no network, no config and no file; imports jax only. Read in this order:
     process         logSNR -> NoiseLevel(alpha, sigma), and x_t = alpha x0 + sigma eps; vp, ve, flow
     parametrization what the network's output means   -> Prediction(x0, eps)
     input_scale     what the network's input is multiplied by
-    conditioning    what the network is told of the noise level
+    conditioning    what the network is conditioned on
     weighting, loss training
     denoiser, guidance, thresholding, solvers, grids, sampling    sampling
     clocks          the variable in which the ODE solvers step

@@ -1,7 +1,7 @@
 r"""Asymmetric time intervals (Chen et al. 2022, "Analog Bits", arXiv 2208.04202, section 3.2).
 
 Each step leads further than to the next time of the grid, by a time difference td in units of steps, and
-the network is told the next time all the same:
+the network is conditioned on the next time all the same:
 
     (1)  told: t_i = 1 - i / N        led to: max(t_{i+1} - td / N, 0)
 
@@ -46,7 +46,7 @@ class asymmetric:
         return getattr(self.grid, "levels", None)
 
     def __call__(self, steps: int) -> Float[Array, "times"]:
-        """Returns the grid's times, which the network is told; the last is 0."""
+        """Returns the grid's times, which the network is conditioned on; the last is 0."""
         return self.grid(steps)
 
     def targets(self, steps: int) -> Float[Array, "steps"]:

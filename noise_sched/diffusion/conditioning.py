@@ -1,7 +1,7 @@
-"""What the network is told of the noise level: always a function of the level, never of t.
+"""What the network is conditioned on: always a function of the level, never of t.
 
 That is what makes the sampling schedule free (Chen 2023 and RIN, as published: gamma * 1000). A network
-that was trained on numbered levels is told the number of the nearest level, `index`.
+that was trained on numbered levels is conditioned on the number of the nearest level, `index`.
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ class log_sigma:
 class index:
     """The number 0 .. T-1 of the table's level that is nearest in sigma / alpha.
 
-    What networks with T time steps are told (Stable Diffusion; EDM's Table 1, column iDDPM), as a
+    What networks with T time steps are conditioned on (Stable Diffusion; EDM's Table 1, column iDDPM), as a
     function of the level: exact on the table's own levels, whatever schedule they were reached by.
     Input scaling does not move it.
 

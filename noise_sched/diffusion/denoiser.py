@@ -1,7 +1,7 @@
 r"""From a network to a denoiser: the three choices at a network's two ends.
 
     input_scale     x_t         -> what the network sees        (EDM's c_in)
-    conditioning    level       -> what it is told              (EDM's c_noise)
+    conditioning    level       -> what it is conditioned on    (EDM's c_noise)
     parametrization its output  -> Prediction(x0, eps)          (EDM's c_skip, c_out)
 
 Together they are what EDM calls preconditioning (Karras et al. 2022, section 5). Training uses
@@ -33,7 +33,7 @@ class Preconditioner:
     Attributes:
       parametrization: what its output is.
       input_scale: what multiplies its input.
-      conditioning: what it is told of the noise level.
+      conditioning: what it is conditioned on.
     """
 
     parametrization: Parametrization

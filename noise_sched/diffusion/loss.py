@@ -66,7 +66,7 @@ class Met(NamedTuple):
 
     Attributes:
       seen: what the network sees of an image, its largest value.
-      condition: what the network is told.
+      condition: what the network is conditioned on.
       weight: of the error.
       loss: of one image, for an output that is off by about 1.
       gradient: of that loss with respect to the output, its largest value.
@@ -222,17 +222,17 @@ class Objective:
             for signs in ([-1, -1, 1, 1], [-1, 1, -1, 1])
         )
         x = diffuse(level, x0, eps)
-        told: dict[str, Array] = {}
+        at_the_network: dict[str, Array] = {}
 
         def network(x: Images, noise_cond: Array, memory: Memory) -> tuple[Images, Memory]:
-            told.update(seen=jnp.max(jnp.abs(x), axis=-1), condition=noise_cond)
+            at_the_network.update(seen=jnp.max(jnp.abs(x), axis=-1), condition=noise_cond)
             return jnp.full_like(x, 0.5), memory
 
         out, _ = self.preconditioner.output(network, x, level, ())
         weight = self.weight(level, self.loss_space, rate)
         loss, slope = jax.vjp(lambda out: weight * self.errors(level, x, out, x0, eps), out)
         gradient = jnp.max(jnp.abs(slope(jnp.ones_like(loss))[0]), axis=-1)
-        return Met(**told, weight=weight, loss=loss, gradient=gradient)
+        return Met(**at_the_network, weight=weight, loss=loss, gradient=gradient)
 
     def errors(
         self, level: NoiseLevel, x: Images, out: Images, x0: Images, eps: Images

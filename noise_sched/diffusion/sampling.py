@@ -88,7 +88,7 @@ def sample(
       noise: unit normal draws to replay instead of drawing, [steps, batch, ...], or
         [steps, draws, batch, ...] for a solver that needs several in a step.
       targets: where each step leads, fields of shape [steps]; None is to the next level of the path. The
-        network is told the path's levels all the same, see `asymmetric`.
+        network is conditioned on the path's levels all the same, see `asymmetric`.
       trajectory: also return every step.
       unroll: steps per turn of the loop. With more than one the compiler may fuse steps and need not
         move a multistep solver's history along in each: 2 to 4, about the solver's order, make cheap,

@@ -58,7 +58,7 @@ def _taken(path: pathlib.Path) -> str:
 
 
 def write(path: str | pathlib.Path, text: str, overwrite: bool = False) -> None:
-    """Writes a report, whole or not at all; another report is not overwritten unless so told.
+    """Writes a report, whole or not at all; another report is overwritten only if that is asked for.
 
     Raises:
       EvaluationInputError: the file is there with other content and `overwrite` is not set.

@@ -4,7 +4,7 @@ ranges            what every key of a config may be
 build             config -> objects
 hyper             the numbers of a training, which a grid may vary
 loss, training    the pure step of an experiment, and its first state
-rules             what is known to go wrong: refused when a config is read, told by the audit
+rules             what is known to go wrong: an error refuses a config, an audit says all
 workdir, locks    one run's folder
 sampler           images from a trained model
 keys              seeds -> random keys, one for each purpose

@@ -1,4 +1,4 @@
-"""Whether what a command is asked for fits into the machine's memory, told before the work."""
+"""Whether what a command is asked for fits into the machine's memory, checked before the work."""
 
 import os
 

@@ -206,8 +206,8 @@ def noised(
         level = process.level(schedule.logsnr(t))
         x0 = jnp.broadcast_to(jnp.asarray(image, t.dtype), (len(times), *image.shape))
         eps = jax.random.normal(jax.random.fold_in(key, row), x0.shape, t.dtype)
-        spread = jnp.hypot(level.alpha, level.sigma).reshape(-1, 1, 1, 1)
-        shown = np.clip(np.asarray(diffuse(level, x0, eps) / spread), -1, 1) / 2 + 0.5
+        norm = jnp.hypot(level.alpha, level.sigma).reshape(-1, 1, 1, 1)
+        shown = np.clip(np.asarray(diffuse(level, x0, eps) / norm), -1, 1) / 2 + 0.5
         for column, picture in enumerate(shown):
             height, width = picture.shape[:2]
             factor = max(1, math.floor(side / max(height, width)))

@@ -65,16 +65,16 @@ def _share(action: Callable[[], Any], mild: type[Exception] | None = None) -> li
         failure, is_mild = error, mild is not None and isinstance(error, mild)
         said = {"mild": str(error)} if is_mild else {"failure": f"{type(error).__name__}: {error}"}
         text = json.dumps(said)
-    told = [json.loads(each) for each in _exchange(text)]
+    answers = [json.loads(each) for each in _exchange(text)]
     if failure is not None and not is_mild:
         raise failure
-    for host, each in enumerate(told):
+    for host, each in enumerate(answers):
         if "failure" in each:
-            raise HostFailed(f"host {host} of {len(told)} failed: {each['failure']}")
-    milds = [each["mild"] for each in told if "mild" in each]
+            raise HostFailed(f"host {host} of {len(answers)} failed: {each['failure']}")
+    milds = [each["mild"] for each in answers if "mild" in each]
     if mild is not None and milds:
         raise mild("; ".join(dict.fromkeys(milds))) from failure
-    return [each["result"] for each in told]
+    return [each["result"] for each in answers]
 
 
 def _exchange(text: str) -> list[str]:

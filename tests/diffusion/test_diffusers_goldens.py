@@ -60,10 +60,7 @@ THRESHOLDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def golden(name):

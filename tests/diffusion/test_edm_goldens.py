@@ -23,10 +23,7 @@ GOLDENS = np.load(pathlib.Path(__file__).parent / "goldens" / "edm_samplers.npz"
 RANGES = {"vp": None, "ve": (0.02, 100), "iddpm": (0.002, 81), "edm": (0.002, 80)}
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def golden(name):

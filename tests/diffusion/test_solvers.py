@@ -75,12 +75,6 @@ EVERY = [
 BETWEEN = ("stage", "runge_kutta", "dpm2", "dpmpp_sde")
 
 
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
 def denoiser():
     return mixture(jnp.asarray(MEANS)[:, None], STDS, jnp.asarray(WEIGHTS))
 

@@ -112,17 +112,17 @@ def _repeated_timesteps(loaded: Loaded) -> Iterator[Finding]:
     position = np.interp(called, table, np.arange(len(table)))
     cut = loaded.class_name in CUTS_COSINE and loaded.value("beta_schedule") == "squaredcos_cap_v2"
     if loaded.value("use_karras_sigmas") and not cut:
-        told = np.round(position)
+        timesteps = np.round(position)
     else:  # cut down to whole numbers; float32 leaves the first just below the last level
-        told = np.floor(position - 1e-4)
-    if told[0] == told[1]:
+        timesteps = np.floor(position - 1e-4)
+    if timesteps[0] == timesteps[1]:
         yield Finding(
             "timesteps_repeated",
             "error",
             "diffusers #12771",
             f"{loaded.class_name} tells the network whole timesteps, and of these sigmas the first two, "
-            f"{np.exp(called[0]):.4g} and {np.exp(called[1]):.4g}, are both timestep {told[0]:g}: its step() "
-            "starts at the second of them and breaks off (IndexError, AssertionError).",
+            f"{np.exp(called[0]):.4g} and {np.exp(called[1]):.4g}, are both timestep {timesteps[0]:g}: its "
+            "step() starts at the second of them and breaks off (IndexError, AssertionError).",
             'fewer steps, or "use_karras_sigmas": false, "use_exponential_sigmas": false; this library '
             "draws them as they are",
         )

@@ -1,4 +1,4 @@
-"""The classes whose networks are told sigma -> a training and a sampling set-up."""
+"""The classes whose networks are conditioned on sigma -> a training and a sampling set-up."""
 
 import dataclasses
 import math
@@ -41,7 +41,7 @@ def load_cosine_dpm(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     """
     sigma_data = reader.number("sigma_data")
     kind = reader.choice("prediction_type", ("epsilon", "v_prediction"))
-    told = conditioning.angle(2 / math.pi)
+    condition = conditioning.angle(2 / math.pi)
     if kind == "v_prediction" and sigma_data == 1:
         own = parametrization.v()
         reader.say(
@@ -54,14 +54,14 @@ def load_cosine_dpm(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
             process=process.vp(),
             parametrization=own,
             input_scale=input_scale.none(),
-            conditioning=told,
+            conditioning=condition,
             loss_space=own,
             weight=weighting.uniform(),
         )
     else:
         if kind != "epsilon":
             reader.say("prediction_type", "approximate", "the network's output is -F, here F.")
-        objective = _edm_training(reader, sigma_data, told)
+        objective = _edm_training(reader, sigma_data, condition)
     reader.get("euler_at_final")  # a step to clean data is of first order here in any case
     solver = solvers.dpmpp(
         min(reader.whole("solver_order"), 2),
@@ -113,8 +113,8 @@ def load_score_ve(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
         )
         reader.number("snr")
     schedule = schedules.geometric(low, high)
-    told = conditioning.log_sigma(1.0)
-    objective = _score_training(reader, schedule, process.ve(), parametrization.score(), told)
+    condition = conditioning.log_sigma(1.0)
+    objective = _score_training(reader, schedule, process.ve(), parametrization.score(), condition)
     return objective, Sampling(schedule, grids.edm(), steps, solvers.ddpm("large"))
 
 
@@ -133,12 +133,14 @@ def load_score_vp(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
         "mean and variance, stands in: the same at many steps.",
     )
     trained = schedules.crop(schedule, 1e-5, 1.0)
-    told = conditioning.vp_time(high - low, low, reader.whole("num_train_timesteps") - 1.0)
-    objective = _score_training(reader, trained, process.vp(), parametrization.eps(), told)
+    condition = conditioning.vp_time(high - low, low, reader.whole("num_train_timesteps") - 1.0)
+    objective = _score_training(reader, trained, process.vp(), parametrization.eps(), condition)
     return objective, Sampling(schedule, grids.edm(last), steps, solvers.ddpm("large"))
 
 
-def _score_training(reader: Reader, schedule: Any, frame: Any, own: Any, told: Any) -> Objective:
+def _score_training(
+    reader: Reader, schedule: Any, frame: Any, own: Any, condition: Any
+) -> Objective:
     reader.say_of(
         "training",
         "assumed",
@@ -149,16 +151,16 @@ def _score_training(reader: Reader, schedule: Any, frame: Any, own: Any, told: A
         process=frame,
         parametrization=own,
         input_scale=input_scale.none(),
-        conditioning=told,
+        conditioning=condition,
         loss_space=own,
         weight=weighting.uniform(),
     )
 
 
-def told_sigma(reader: Reader, objective: Objective) -> Objective:
-    """The training of an EulerDiscrete network that is told sigma and not a level's number."""
-    told = reader.choice("timestep_type", ("discrete", "continuous"))
-    if told == "discrete":
+def conditioned_on_sigma(reader: Reader, objective: Objective) -> Objective:
+    """The training of an EulerDiscrete network that is conditioned on sigma and not a level's number."""
+    condition = reader.choice("timestep_type", ("discrete", "continuous"))
+    if condition == "discrete":
         return objective
     if not isinstance(objective.parametrization, parametrization.v):
         reader.say("timestep_type", "no effect", "only with prediction_type 'v_prediction'.")
@@ -174,7 +176,7 @@ def told_sigma(reader: Reader, objective: Objective) -> Objective:
     )
 
 
-def _edm_training(reader: Reader, sigma_data: float, told: Any) -> Objective:
+def _edm_training(reader: Reader, sigma_data: float, condition: Any) -> Objective:
     reader.say_of(
         "training",
         "assumed",
@@ -186,7 +188,7 @@ def _edm_training(reader: Reader, sigma_data: float, told: Any) -> Objective:
         process=process.ve(),
         parametrization=own,
         input_scale=input_scale.analytic(sigma_data),
-        conditioning=told,
+        conditioning=condition,
         loss_space=own,
         weight=weighting.uniform(),
     )

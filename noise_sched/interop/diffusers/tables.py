@@ -56,7 +56,7 @@ def load_table(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
     schedule, grid = path_of(reader, base, steps)
     objective = table_training(base, own)
     if reader.class_name == "EulerDiscreteScheduler":
-        objective = sigmas.told_sigma(reader, objective)
+        objective = sigmas.conditioned_on_sigma(reader, objective)
     solver, threshold = solver_of(reader, base), threshold_of(reader)
     if reader.class_name in UPWARDS:
         _say_inverted(reader, threshold)
@@ -106,7 +106,7 @@ def _say_inverted(reader: Reader, threshold: Any) -> None:
 
 
 def table_training(base: Any, own: Any) -> Objective:
-    """A network trained on the levels of a table and told their numbers."""
+    """A network trained on the levels of a table and conditioned on their numbers."""
     return Objective(
         schedule=schedules.discrete(base),
         process=process.vp(),
@@ -135,7 +135,7 @@ def load_unclip(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
 
 
 def load_ipndm(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
-    """IPNDMScheduler: iPNDM for networks of v that are told the angle, on the "crash" schedule."""
+    """IPNDMScheduler: iPNDM for networks of v that are conditioned on the angle, on the "crash" schedule."""
     reader.get("num_train_timesteps")
     reader.refuse(
         "trained_betas",

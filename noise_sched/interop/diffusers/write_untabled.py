@@ -25,8 +25,8 @@ def candidates(sampling: Sampling) -> Iterator[dict[str, Any]]:
     path, solver = sampling.schedule, sampling.solver
     if isinstance(path, schedules.karras | schedules.geometric):
         ends = {"sigma_min": path.sigma_min, "sigma_max": path.sigma_max}
-        spread = {"rho": path.rho} if isinstance(path, schedules.karras) else {}
-        yield from _of_sigmas(ends, spread, solver)
+        karras_rho = {"rho": path.rho} if isinstance(path, schedules.karras) else {}
+        yield from _of_sigmas(ends, karras_rho, solver)
     elif isinstance(path, schedules.vp_diffusion):
         yield {
             "_class_name": "ScoreSdeVpScheduler",
@@ -44,14 +44,14 @@ def candidates(sampling: Sampling) -> Iterator[dict[str, Any]]:
 
 
 def _of_sigmas(
-    ends: dict[str, Any], spread: dict[str, Any], solver: Any
+    ends: dict[str, Any], karras_rho: dict[str, Any], solver: Any
 ) -> Iterator[dict[str, Any]]:
     if isinstance(solver, solvers.dpmpp):
         yield {
             "_class_name": "CosineDPMSolverMultistepScheduler",
             **ends,
-            **spread,
-            "sigma_schedule": "karras" if spread else "exponential",
+            **karras_rho,
+            "sigma_schedule": "karras" if karras_rho else "exponential",
             "solver_order": solver.order,
             "solver_type": solver.variant,
             "lower_order_final": solver.lower_order_final,
@@ -60,7 +60,7 @@ def _of_sigmas(
         yield {
             "_class_name": "EulerDiscreteScheduler",
             **ends,
-            f"use_{'karras' if spread else 'exponential'}_sigmas": True,
+            f"use_{'karras' if karras_rho else 'exponential'}_sigmas": True,
             "prediction_type": "v_prediction",
             "timestep_type": "continuous",
         }
@@ -132,11 +132,11 @@ def write_flow(objective: Objective, sampling: Sampling) -> tuple[dict[str, Any]
     """
     need_equal("process", objective.process, process.flow(), "FlowMatchEulerDiscreteScheduler")
     need_equal("input_scale", objective.input_scale, input_scale.none(), "its pipeline")
-    told = objective.conditioning
-    table: Any = getattr(told, "schedule", None)
+    condition = objective.conditioning
+    table: Any = getattr(condition, "schedule", None)
     need(
-        isinstance(told, conditioning.index) and isinstance(table, schedules.discrete),
-        f"conditioning is {told!r}, and a pipeline tells the network its level's number; write "
+        isinstance(condition, conditioning.index) and isinstance(table, schedules.discrete),
+        f"conditioning is {condition!r}, and a pipeline tells the network its level's number; write "
         "index(discrete(rectified_flow(), levels=1000)).",
     )
     names = [name for name, own in FLOW_SOLVERS.items() if own == sampling.solver]

@@ -70,10 +70,7 @@ REFUSED = {
 COSINE_IN_FLOAT32 = 6e-4
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def numbers(values):

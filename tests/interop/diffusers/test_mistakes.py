@@ -4,28 +4,10 @@ import json
 import math
 
 import pytest
+from published import DPM, SD21_V
 
 from noise_sched.diffusion import schedules
 from noise_sched.interop.diffusers.reading import DiffusersConfigError, load, read
-
-BETAS = dict(
-    beta_start=0.00085,
-    beta_end=0.012,
-    beta_schedule="scaled_linear",
-    num_train_timesteps=1000,
-    trained_betas=None,
-)
-SD21_V = dict(
-    _class_name="DDIMScheduler",
-    _diffusers_version="0.8.0",
-    **BETAS,
-    clip_sample=False,
-    prediction_type="v_prediction",
-    set_alpha_to_one=False,
-    skip_prk_steps=True,
-    steps_offset=1,
-)
-DPM = dict(_class_name="DPMSolverMultistepScheduler", **BETAS, prediction_type="epsilon")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from published import BETAS, DPM, SD15, SD21_BASE, SD21_V, SDXL, ZERO
 
 from noise_sched.diffusion import grids, schedules, solvers, specs, thresholding
 from noise_sched.interop.diffusers.reading import (
@@ -19,49 +20,6 @@ from noise_sched.interop.diffusers.reading import (
 )
 from noise_sched.interop.diffusers.writing import write
 
-BETAS = dict(
-    beta_start=0.00085,
-    beta_end=0.012,
-    beta_schedule="scaled_linear",
-    num_train_timesteps=1000,
-    trained_betas=None,
-)
-SD15 = dict(
-    _class_name="PNDMScheduler",
-    _diffusers_version="0.6.0",
-    **BETAS,
-    clip_sample=False,
-    set_alpha_to_one=False,
-    skip_prk_steps=True,
-    steps_offset=1,
-)
-SD21_BASE = dict(SD15, _diffusers_version="0.10.0.dev0", prediction_type="epsilon")
-SD21_V = dict(
-    _class_name="DDIMScheduler",
-    _diffusers_version="0.8.0",
-    **BETAS,
-    clip_sample=False,
-    prediction_type="v_prediction",
-    set_alpha_to_one=False,
-    skip_prk_steps=True,
-    steps_offset=1,
-)
-SDXL = dict(
-    _class_name="EulerDiscreteScheduler",
-    _diffusers_version="0.19.0.dev0",
-    **BETAS,
-    clip_sample=False,
-    interpolation_type="linear",
-    prediction_type="epsilon",
-    sample_max_value=1.0,
-    set_alpha_to_one=False,
-    skip_prk_steps=True,
-    steps_offset=1,
-    timestep_spacing="leading",
-    use_karras_sigmas=False,
-)
-ZERO = dict(SD21_V, rescale_betas_zero_snr=True, timestep_spacing="trailing")
-DPM = dict(_class_name="DPMSolverMultistepScheduler", **BETAS, prediction_type="epsilon")
 CLEAN_FLAWS = ["last_level_not_sampled", "nonzero_terminal_snr"]
 CROWDED = ["karras_on_zero_snr", "steps_crowded_in_noise"]
 DDPM = dict(_class_name="DDPMScheduler", beta_schedule="linear", clip_sample=True)
