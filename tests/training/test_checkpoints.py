@@ -462,14 +462,18 @@ def program(directory, steps, **kwargs):
     )
 
 
+def signal_after(wanted, process, number):
+    for line in process.stdout:
+        if line.strip() == wanted:
+            process.send_signal(number)
+            break
+
+
 def test_kill_9_in_the_middle_of_a_save(tmp_path):
     """The program saves after every step, in the background: it is always in the middle of one."""
     directory = tmp_path / "checkpoints"
     with program(directory, 10_000) as process:
-        for line in process.stdout:
-            if line.strip() == "step 6":
-                process.send_signal(signal.SIGKILL)
-                break
+        signal_after("step 6", process, signal.SIGKILL)
     left = sorted(p.name for p in directory.iterdir())
     newest = max(int(name) for name in left if name.isdigit())
     assert 3 <= newest <= 7, left
@@ -485,10 +489,7 @@ def test_kill_9_in_the_middle_of_a_save(tmp_path):
 def test_sigterm_saves_and_leaves(tmp_path):
     directory = tmp_path / "checkpoints"
     with program(directory, 10_000) as process:
-        for line in process.stdout:
-            if line.strip() == "step 3":
-                process.send_signal(signal.SIGTERM)
-                break
+        signal_after("step 3", process, signal.SIGTERM)
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
     assert "stopped by a signal after step" in output

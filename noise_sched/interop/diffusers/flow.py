@@ -6,18 +6,17 @@ from noise_sched.diffusion import (
     clocks,
     conditioning,
     grids,
-    input_scale,
     parametrization,
     process,
     schedules,
     solvers,
-    weighting,
 )
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.fields import SPREADS
 from noise_sched.interop.diffusers.reader import Reader
 from noise_sched.interop.diffusers.samplers import solver_of, threshold_of
+from noise_sched.interop.diffusers.usual import usual_objective
 
 FLOW_SOLVERS: dict[str, Any] = {
     "FlowMatchEulerDiscreteScheduler": solvers.ddim(),  # Euler's method in the flow's time
@@ -110,14 +109,8 @@ def load_flow_sigmas(reader: Reader, own: Any, steps: int) -> tuple[Objective, S
 def flow_training(levels: int, own: Any) -> Objective:
     """A network of the straight path that was trained on all of its times."""
     flow = schedules.rectified_flow()
-    return Objective(
-        schedule=flow,
-        process=process.flow(),
-        parametrization=own,
-        input_scale=input_scale.none(),
-        conditioning=conditioning.index(schedules.discrete(flow, levels=levels)),
-        loss_space=own,
-        weight=weighting.uniform(),
+    return usual_objective(
+        flow, process.flow(), own, conditioning.index(schedules.discrete(flow, levels=levels))
     )
 
 

@@ -183,14 +183,12 @@ def _kept_eps(loaded: Loaded) -> Iterator[Finding]:
 def _noise_on_the_image(loaded: Loaded) -> Iterator[Finding]:
     if not getattr(loaded.sampling.solver, "last_noise", False):
         return
-    times = loaded.sampling.grid(loaded.sampling.steps)
-    level = loaded.objective.process.level(loaded.sampling.schedule.logsnr(times[-2:-1]))
     yield Finding(
         "noise_on_the_finished_image",
         "flaw",
         "DDPMScheduler.step, fixed_large",
         f"the last timestep is not 0, and {loaded.class_name} then adds noise to the finished image, of "
-        f"standard deviation {float(level.sigma[0]):.3g} with the large variance.",
+        f"standard deviation {_sigma_left(loaded):.3g} with the large variance.",
         '"variance_type": "fixed_small"',
     )
 
@@ -199,17 +197,20 @@ def _noise_left(loaded: Loaded) -> Iterator[Finding]:
     flow = bool(loaded.value("use_flow_sigmas"))
     if loaded.class_name not in REPEATS_LAST_SIGMA or not (flow or _spreads(loaded)):
         return
-    times = loaded.sampling.grid(loaded.sampling.steps)
-    level = loaded.objective.process.level(loaded.sampling.schedule.logsnr(times[-2:-1]))
     yield Finding(
         "noise_left_in_the_image",
         "flaw",
         "the last of the scheduler's sigmas is there twice",
         f"{loaded.class_name} ends these sigmas by repeating the last, so the image keeps noise of "
-        f"{float(level.sigma[0]):.3g}.",
+        f"{_sigma_left(loaded):.3g}.",
         '"_class_name": "DPMSolverMultistepScheduler"; or sample with this library, which goes on to clean '
         "data",
     )
+
+
+def _sigma_left(loaded: Loaded) -> float:
+    """Sigma of the last level that the network is called at."""
+    return float(loaded.sampling.path(loaded.objective.process).sigma[-2])
 
 
 def _first_step_without_image(loaded: Loaded) -> Iterator[Finding]:

@@ -12,13 +12,13 @@ from noise_sched.diffusion import (
     process,
     schedules,
     solvers,
-    weighting,
 )
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import Sampling
 from noise_sched.interop.diffusers.paths import given_range
 from noise_sched.interop.diffusers.reader import DiffusersConfigError, Reader
 from noise_sched.interop.diffusers.samplers import midpoint_or_heun, solver_of, threshold_of
+from noise_sched.interop.diffusers.usual import usual_objective
 
 
 def load_edm(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
@@ -49,15 +49,7 @@ def load_cosine_dpm(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
             "assumed",
             "the file does not say which levels were trained: all angles evenly, cosine().",
         )
-        objective = Objective(
-            schedule=schedules.cosine(),
-            process=process.vp(),
-            parametrization=own,
-            input_scale=input_scale.none(),
-            conditioning=condition,
-            loss_space=own,
-            weight=weighting.uniform(),
-        )
+        objective = usual_objective(schedules.cosine(), process.vp(), own, condition)
     else:
         if kind != "epsilon":
             reader.say("prediction_type", "approximate", "the network's output is -F, here F.")
@@ -83,14 +75,8 @@ def load_karras_ve(reader: Reader, steps: int) -> tuple[Objective, Sampling]:
         "assumed",
         "the file does not say which sigmas were trained: column VE's, geometric(sigma_min, sigma_max).",
     )
-    objective = Objective(
-        schedule=schedules.geometric(low, high),
-        process=process.ve(),
-        parametrization=own,
-        input_scale=input_scale.none(),
-        conditioning=conditioning.log_sigma(1.0, 2.0),
-        loss_space=own,
-        weight=weighting.uniform(),
+    objective = usual_objective(
+        schedules.geometric(low, high), process.ve(), own, conditioning.log_sigma(1.0, 2.0)
     )
     solver = solvers.heun(
         churn=reader.number("s_churn"),
@@ -146,15 +132,7 @@ def _score_training(
         "assumed",
         "the file does not say which t were trained: the process's, all evenly.",
     )
-    return Objective(
-        schedule=schedule,
-        process=frame,
-        parametrization=own,
-        input_scale=input_scale.none(),
-        conditioning=condition,
-        loss_space=own,
-        weight=weighting.uniform(),
-    )
+    return usual_objective(schedule, frame, own, condition)
 
 
 def conditioned_on_sigma(reader: Reader, objective: Objective) -> Objective:
@@ -183,14 +161,8 @@ def _edm_training(reader: Reader, sigma_data: float, condition: Any) -> Objectiv
         "the file does not say which sigmas were trained: EDM's log-normal ones are assumed.",
     )
     own = parametrization.edm(sigma_data)
-    return Objective(
-        schedule=schedules.lognormal(),
-        process=process.ve(),
-        parametrization=own,
-        input_scale=input_scale.analytic(sigma_data),
-        conditioning=condition,
-        loss_space=own,
-        weight=weighting.uniform(),
+    return usual_objective(
+        schedules.lognormal(), process.ve(), own, condition, input_scale.analytic(sigma_data)
     )
 
 

@@ -8,12 +8,10 @@ from typing import Any
 from noise_sched.diffusion import (
     conditioning,
     grids,
-    input_scale,
     parametrization,
     process,
     schedules,
     thresholding,
-    weighting,
 )
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import Sampling
@@ -22,6 +20,7 @@ from noise_sched.interop.diffusers.fields import FLOORED, MULTISTEP, UPWARDS
 from noise_sched.interop.diffusers.paths import path_of
 from noise_sched.interop.diffusers.reader import DiffusersConfigError, Reader, check_betas
 from noise_sched.interop.diffusers.samplers import solver_of, threshold_of
+from noise_sched.interop.diffusers.usual import usual_objective
 
 PREDICTIONS = {
     "epsilon": parametrization.eps(),
@@ -107,15 +106,7 @@ def _say_inverted(reader: Reader, threshold: Any) -> None:
 
 def table_training(base: Any, own: Any) -> Objective:
     """A network trained on the levels of a table and conditioned on their numbers."""
-    return Objective(
-        schedule=schedules.discrete(base),
-        process=process.vp(),
-        parametrization=own,
-        input_scale=input_scale.none(),
-        conditioning=conditioning.index(base),
-        loss_space=own,
-        weight=weighting.uniform(),
-    )
+    return usual_objective(schedules.discrete(base), process.vp(), own, conditioning.index(base))
 
 
 def load_unclip(reader: Reader, steps: int) -> tuple[Objective, Sampling]:

@@ -24,29 +24,22 @@ _FIELDS = {
     "encoder_type": "encoder",
     "decoder_type": "decoder",
 }
-_SONG = {
-    "label_dim": 0,
-    "label_dropout": 0.0,
-    "augment_dim": 0,
+_COMMON = {"label_dim": 0, "label_dropout": 0.0, "augment_dim": 0, "dropout": 0.1}
+_SONG = _COMMON | {
     "model_channels": 128,
     "channel_mult": (1, 2, 2, 2),
     "num_blocks": 4,
     "attn_resolutions": (16,),
-    "dropout": 0.1,
     "embedding_type": "positional",
     "encoder_type": "standard",
     "decoder_type": "standard",
     "resample_filter": (1, 1),
 }
-_DHARIWAL = {
-    "label_dim": 0,
-    "label_dropout": 0.0,
-    "augment_dim": 0,
+_DHARIWAL = _COMMON | {
     "model_channels": 192,
     "channel_mult": (1, 2, 3, 4),
     "num_blocks": 3,
     "attn_resolutions": (32, 16, 8),
-    "dropout": 0.1,
 }
 _EDM2 = {
     "label_dim": 0,
