@@ -12,11 +12,4 @@ from configs import common
 
 def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
-    return common.imagenet_rin(
-        variant,
-        image_size=1024,
-        input_scale=0.144,
-        steps=910_000,
-        num_layers=(8, 8, 8, 8, 8, 8),
-        latent_slots=256,
-    )
+    return common.imagenet_rin(variant, 1024, 0.144, 910_000, num_layers=(8,) * 6, latent_slots=256)

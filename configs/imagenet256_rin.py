@@ -12,11 +12,4 @@ from configs import common
 
 def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
-    return common.imagenet_rin(
-        variant,
-        image_size=256,
-        input_scale=0.4,
-        steps=250_000,
-        num_layers=(6, 6, 6, 6, 6, 6),
-        latent_slots=256,
-    )
+    return common.imagenet_rin(variant, 256, 0.4, 250_000, num_layers=(6,) * 6, latent_slots=256)

@@ -13,10 +13,5 @@ from configs import common
 def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
     return common.imagenet_rin(
-        variant,
-        image_size=512,
-        input_scale=0.233,
-        steps=1_000_000,
-        num_layers=(6, 6, 6, 6, 6, 6),
-        latent_slots=256,
+        variant, 512, 0.233, 1_000_000, num_layers=(6,) * 6, latent_slots=256
     )

@@ -13,10 +13,5 @@ from configs import common
 def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
     return common.imagenet_rin(
-        variant,
-        image_size=768,
-        input_scale=0.176,
-        steps=1_000_000,
-        num_layers=(8, 8, 8, 8, 8, 8),
-        latent_slots=256,
+        variant, 768, 0.176, 1_000_000, num_layers=(8,) * 6, latent_slots=256
     )

@@ -25,7 +25,7 @@ from etils import epath
 from noise_sched.training import hosts
 from noise_sched.training.faults import Damaged
 from noise_sched.training.state import TrainState
-from noise_sched.training.store import CheckpointMismatch, Store
+from noise_sched.training.store import CheckpointMismatch, Steps, Store
 
 __all__ = ["CheckpointMismatch", "Checkpoints", "Restored", "UnreadableCheckpoints"]
 
@@ -42,11 +42,8 @@ class Restored(NamedTuple):
     data: Any
 
 
-class Checkpoints:
-    """The checkpoints of one run, in one directory.
-
-    Usable as a context manager; leaving it waits for the save in progress.
-    """
+class Checkpoints(Steps):
+    """The checkpoints of one run, in one directory."""
 
     def __init__(
         self, directory: str | Path | epath.Path, *, keep: int = 3, read_only: bool = False
@@ -66,21 +63,6 @@ class Checkpoints:
         self._store = Store(
             directory, ("state", "ema"), kind="checkpoint", keep=keep, read_only=read_only
         )
-
-    @property
-    def directory(self) -> epath.Path:
-        """Where they are."""
-        return self._store.directory
-
-    def __enter__(self) -> "Checkpoints":
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        self.close()
-
-    def steps(self) -> list[int]:
-        """The steps of the finished checkpoints, sound or not, oldest first."""
-        return self._store.steps()
 
     def on_disk(self) -> list[int]:
         """The steps that a reader would find: without one whose save has failed."""
@@ -209,10 +191,6 @@ class Checkpoints:
     def wait(self) -> None:
         """Waits until the save in progress is on disk; raises what went wrong with it."""
         self._store.wait()
-
-    def close(self) -> None:
-        """Waits for the save in progress, and releases orbax's threads."""
-        self._store.close()
 
     def _newest_sound(self, read: Callable[[int], Any], only: int | None = None) -> Any:
         """What `read` makes of the newest step that is not damaged, or of one step alone."""

@@ -15,11 +15,11 @@ from etils import epath
 
 from noise_sched.training import power_ema
 from noise_sched.training.faults import Damaged
-from noise_sched.training.store import Store
+from noise_sched.training.store import Steps, Store
 
 
-class Snapshots:
-    """The snapshots of one run, in one directory. Leaving the context waits for the save at hand."""
+class Snapshots(Steps):
+    """The snapshots of one run, in one directory."""
 
     def __init__(self, directory: str | Path | epath.Path, *, read_only: bool = False):
         """Opens the directory, making it at the first save.
@@ -29,21 +29,6 @@ class Snapshots:
           read_only: write nothing, clear away nothing that a killed save left.
         """
         self._store = Store(directory, ("ema",), kind="snapshot", read_only=read_only)
-
-    @property
-    def directory(self) -> epath.Path:
-        """Where they are."""
-        return self._store.directory
-
-    def __enter__(self) -> "Snapshots":
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        self._store.close()
-
-    def steps(self) -> list[int]:
-        """The steps of the finished snapshots, oldest first."""
-        return self._store.steps()
 
     def save(self, step: int, averages: Any) -> None:
         """Saves the averages after `step` steps, which may be donated once this returns.

@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -212,6 +212,31 @@ class Store:
             if not faults.is_damage(error):
                 raise
             raise Damaged(_what_is_damaged(folder, name, error)) from error
+
+
+class Steps:
+    """The saved steps of one run, in one directory. Leaving the context waits for the save in progress."""
+
+    _store: Store
+
+    @property
+    def directory(self) -> epath.Path:
+        """Where they are."""
+        return self._store.directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def steps(self) -> list[int]:
+        """The finished steps, sound or not, oldest first."""
+        return self._store.steps()
+
+    def close(self) -> None:
+        """Waits for the save in progress, and releases orbax's threads."""
+        self._store.close()
 
 
 def _placed(abstract: Any) -> Any:
