@@ -5,8 +5,6 @@ devices that it has. A process with fewer devices than the one that wrote is wha
 process the devices that the files tell of are always there.
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -73,32 +71,19 @@ def same(got, expected, atol=0.0):
 
 
 def start(directory, devices, *args):
-    here = Path(__file__)
-    return subprocess.run(
-        [sys.executable, str(here), str(directory), *args],
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}",
-            "JAX_PLATFORMS": "cpu",
-            "JAX_NUM_CPU_DEVICES": str(devices),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    return tiny.run_alone(__file__, directory, *args, JAX_NUM_CPU_DEVICES=str(devices))
 
 
 def test_any_number_of_devices_reads_what_any_number_wrote(tmp_path):
     done = start(tmp_path, 8, "write")  # and read by 8
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
     done = start(tmp_path, 4)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
     if len(jax.devices()) == 1:
         read(tmp_path)
     else:
         done = start(tmp_path, 1)
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import ctypes
 import errno
 import os
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
@@ -81,19 +80,7 @@ def test_it_is_told_wherever_it_shows(tmp_path, monkeypatch, method):
 
 
 def test_a_disk_that_is_full(tmp_path):
-    here = Path(__file__)
-    done = subprocess.run(
-        [sys.executable, str(here), str(tmp_path)],
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}",
-            "JAX_PLATFORMS": "cpu",
-            "JAX_ENABLE_COMPILATION_CACHE": "0",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = tiny.run_alone(__file__, tmp_path, JAX_ENABLE_COMPILATION_CACHE="0")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     last = max(i for i, line in enumerate(lines) if line.startswith("exit"))

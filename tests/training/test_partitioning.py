@@ -1,9 +1,6 @@
 """Layouts: on eight simulated devices (in a process of their own) as on one."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -98,20 +95,12 @@ def on_eight_devices(directory):
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
     directory = tmp_path_factory.mktemp("eight")
-    here = Path(__file__)
-    done = subprocess.run(
-        [sys.executable, str(here), str(directory)],
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}",
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-            "JAX_NUM_CPU_DEVICES": "8",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
+    done = tiny.run_alone(
+        __file__,
+        directory,
+        JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.2",
+        JAX_NUM_CPU_DEVICES="8",
     )
     assert done.returncode == 0, done.stderr
     assert "donated" not in done.stderr, done.stderr  # "Some donated buffers were not usable"

@@ -4,7 +4,10 @@ Also a program: `python tests/training/tiny.py DIRECTORY STEPS` trains with a ch
 step, printing the number of each step.
 """
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -120,3 +123,16 @@ def run(directory, steps):
 
 if __name__ == "__main__":
     run(sys.argv[1], int(sys.argv[2]))
+
+
+def run_alone(file, *args, **env):
+    """Runs a test file as a program of its own, on CPUs; `env` comes on top of this process's."""
+    path = f"{Path(__file__).parents[2]}{os.pathsep}{Path(__file__).parent}"
+    return subprocess.run(
+        [sys.executable, str(file), *map(str, args)],
+        env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
