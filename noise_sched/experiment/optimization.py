@@ -49,7 +49,7 @@ def make_optimizer(config: ConfigDict, hyper: Hyper | ConfigDict) -> optax.Gradi
     """The optimizer with the numbers of `hyper`; the structure of its state depends on the config alone."""
     options = config.optimizer
     chosen = {name: options[name] for name in ("b1", "b2", "eps")}
-    if options.clip_norm:
+    if options.clip_norm and options.name != "lamb":  # which a rule refuses
         chosen["clip_norm"] = options.clip_norm
     if options.name != "adam":
         chosen["weight_decay"] = hyper.weight_decay

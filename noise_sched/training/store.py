@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ from etils import epath
 
 from noise_sched.training import digests, faults, hosts, partitioning
 from noise_sched.training.faults import Damaged
+
+Kind = TypeVar("Kind", bound="Steps")
 
 _DATA, _DIGESTS = "data", "digests"
 _FILE = "metadata"  # what orbax calls the file of a JSON item
@@ -224,7 +226,7 @@ class Steps:
         """Where they are."""
         return self._store.directory
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Kind) -> Kind:
         return self
 
     def __exit__(self, *exc_info: Any) -> None:

@@ -202,7 +202,7 @@ def test_the_cells_of_a_grid_have_means_and_failures_of_their_own(grid, tmp_path
     assert second["loss"][2] == "nan" and len(first["grad_norm"]) == CELLS
     assert first["skipped"] == [1.0, 0.0, 0.0] and second["skipped"] == [0.0, 0.0, 3.0]
     assert ("loss/1", first["loss"][1], 3) in series
-    np.testing.assert_allclose(shown, np.nanmean(losses, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(shown, np.nanmean(losses, axis=1), atol=1e-4)
     assert [text[: text.index(" (")] for text in warnings] == [
         "step 2 is not finite in the cells [0] of 3",
         "step 4 is not finite in the cells [2] of 3",
