@@ -216,7 +216,7 @@ def test_the_command_prints_the_note_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(command, "flags", told)
     monkeypatch.setattr(command, "run", lambda *_: made)
     monkeypatch.setattr(command.command_line, "required", lambda name, _: name)
-    monkeypatch.setattr(command.command_line, "folder", lambda name, _: name)
+    monkeypatch.setattr(command.command_line, "folder", lambda name, _: pathlib.Path(name))
     command.main()
     assert capsys.readouterr().out.startswith("note: left out.\na title, converted.")
 
