@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+import noise_sched as ns
 from noise_sched.diffusion import (
     conditioning,
     grids,
     input_scale,
     parametrization,
-    process,
     schedules,
     weighting,
 )
+from noise_sched.diffusion.process import flow
 
 SAMPLERS = np.load(pathlib.Path(__file__).parent / "goldens" / "edm_samplers.npz")
 GOLDENS = np.load(pathlib.Path(__file__).parent / "goldens" / "edm_choices.npz")
@@ -37,13 +38,13 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def sigmas(schedule, times):
-    return process.ve().level(schedule.logsnr(times)).sigma
+    return ns.ve().level(schedule.logsnr(times)).sigma
 
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_preconditioners(column):
     kind, scale, condition = COLUMNS[column]
-    level = process.ve().level(-2 * jnp.log(jnp.asarray(GOLDENS["d_sigma"])))
+    level = ns.ve().level(-2 * jnp.log(jnp.asarray(GOLDENS["d_sigma"])))
     zeros, ones = jnp.zeros((20, 1)), jnp.ones((20, 1))
     golden = {c: GOLDENS[f"d_{column}_{c}"] for c in ("c_skip", "c_out", "c_in", "c_noise")}
     close = lambda ours, name, rtol=5e-7: np.testing.assert_allclose(  # noqa: E731
@@ -60,7 +61,7 @@ def test_preconditioners(column):
 
 def test_vp_time_inverts_the_schedule():
     t = jnp.linspace(1e-5, 1, 50)
-    level = process.vp(0.5).level(schedules.vp_diffusion().logsnr(t))
+    level = ns.vp(0.5).level(schedules.vp_diffusion().logsnr(t))
     np.testing.assert_allclose(conditioning.vp_time()(level), 999 * t, rtol=1e-9)
 
 
@@ -103,7 +104,7 @@ def test_training_sigma_weight_and_loss():
     }
     x0 = parametrization.x0()
     for column, (schedule, t, weight) in cases.items():
-        level = process.ve().level(schedule.logsnr(jnp.asarray(t, float)))
+        level = ns.ve().level(schedule.logsnr(jnp.asarray(t, float)))
         expected = GOLDENS[f"e_{column}_sigma"].ravel()
         np.testing.assert_allclose(level.sigma, expected, rtol=1e-4)
         found = weight(level, x0, jnp.zeros(16))
@@ -112,7 +113,7 @@ def test_training_sigma_weight_and_loss():
 
 def test_edm_output_is_minus_v_for_unit_data():
     x0, eps = jax.random.normal(jax.random.key(0), (2, 5, 3))
-    level = process.vp().level(jnp.linspace(-4.0, 4.0, 5))
+    level = ns.vp().level(jnp.linspace(-4.0, 4.0, 5))
     np.testing.assert_allclose(
         parametrization.edm(1.0).target(level, x0, eps),
         -parametrization.v().target(level, x0, eps),
@@ -123,7 +124,7 @@ def test_edm_output_is_minus_v_for_unit_data():
 def test_edm_target_has_unit_variance():
     x0 = 0.3 * jax.random.normal(jax.random.key(0), (5, 20_000))
     eps = jax.random.normal(jax.random.key(1), (5, 20_000))
-    level = process.ve().level(jnp.linspace(-9.0, 12.0, 5))
+    level = ns.ve().level(jnp.linspace(-9.0, 12.0, 5))
     target = parametrization.edm(0.3).target(level, x0, eps)
     np.testing.assert_allclose(target.std(axis=1), 1, rtol=0.03)
 
@@ -161,20 +162,20 @@ def test_laplace_is_the_quantile_function():
 
 def test_logit_normal_time_of_the_flow():
     t = jnp.linspace(0.01, 0.99, 99)
-    time = process.flow().level(schedules.logit_normal(0.3, 0.8).logsnr(t)).sigma
+    time = flow().level(schedules.logit_normal(0.3, 0.8).logsnr(t)).sigma
     np.testing.assert_allclose(norm.cdf(np.log(time / (1 - time)), 0.3, 0.8), t, rtol=1e-9)
 
 
 def test_rectified_flow_time_is_t():
     t = jnp.linspace(0, 1, 101)
-    level = process.flow().level(schedules.rectified_flow().logsnr(t))
+    level = flow().level(schedules.rectified_flow().logsnr(t))
     np.testing.assert_allclose(level.sigma, t, atol=1e-15)
     np.testing.assert_allclose(level.alpha, 1 - t, atol=1e-15)
 
 
 def test_shift_of_the_flow_is_the_published_one():
     t, a = jnp.linspace(0, 1, 101), 3.0
-    level = process.flow().level(schedules.shift(schedules.rectified_flow(), a, 1).logsnr(t))
+    level = flow().level(schedules.shift(schedules.rectified_flow(), a, 1).logsnr(t))
     np.testing.assert_allclose(level.sigma, a * t / (1 + (a - 1) * t), atol=1e-14)
 
 
@@ -206,7 +207,7 @@ def test_karras_steps_on_the_levels_of_an_iddpm_network(steps):
     schedule = schedules.nearest(unrounded, schedules.cosine_betas())
     t = grids.edm()(steps)
     assert schedule.logsnr(t)[-1] == np.inf
-    level = process.ve().level(schedule.logsnr(t[:-1]))
+    level = ns.ve().level(schedule.logsnr(t[:-1]))
     # The same levels, by number; their sigmas up to the float32 sines of the published table.
     number = 999 - np.asarray(conditioning.index(schedules.cosine_betas())(level)).astype(int)
     expected = np.abs(table - published[:, None]).argmin(axis=1)

@@ -8,13 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import noise_sched as ns
 from noise_sched.diffusion import (
     conditioning,
     grids,
-    guidance,
     input_scale,
-    parametrization,
-    process,
     schedules,
     solvers,
     thresholding,
@@ -24,7 +22,7 @@ from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import sample
 
 GOLDENS = np.load(pathlib.Path(__file__).parent / "goldens" / "pix2seq_diffusion.npz")
-PREDICTS = {"eps": parametrization.eps(), "x": parametrization.x0(), "v": parametrization.v()}
+PREDICTS = {"eps": ns.eps(), "x": ns.x0(), "v": ns.v()}
 SOLVERS = {
     "ddim": solvers.ddim(),
     "ddpm": solvers.ddpm(),
@@ -70,7 +68,7 @@ def test_transition(name):
     golden = lambda key: jnp.asarray(GOLDENS[f"{name}/{key}/f64"])  # noqa: E731
     schedule = published_schedule(schedule_name)
     now, after = (jnp.full((2,), float(t)) for t in times.split("->"))
-    level, next_level = (process.vp().level(schedule.logsnr(t)) for t in (now, after))
+    level, next_level = (ns.vp().level(schedule.logsnr(t)) for t in (now, after))
     x, out, noise = (
         jnp.asarray(GOLDENS[f"trans/{k}"], jnp.float64) for k in ("xt", "denoise_out", "ddpm_noise")
     )
@@ -104,8 +102,8 @@ def test_training_quantities(name):
         for k in ("images01", "t", "noise", "net_out")
     )
     x0, schedule = 2 * images - 1, published_schedule(schedule_name)
-    level = process.vp(b).level(schedule.logsnr(t))
-    x = process.diffuse(level, x0, eps)
+    level = ns.vp(b).level(schedule.logsnr(t))
+    x = ns.diffuse(level, x0, eps)
     # The goldens are float32 and take 1 - gamma by subtraction, which costs them digits at both ends.
     close = dict(rtol=2e-4, atol=2e-5)
     np.testing.assert_allclose(b * x0[:, :2, :2], golden("x0"), **close)
@@ -120,7 +118,7 @@ def test_training_quantities(name):
         for loss, space in {"eps": PREDICTS["eps"], "x": PREDICTS["x"]}.items():
             objective = Objective(
                 schedule=schedule,
-                process=process.vp(b),
+                process=ns.vp(b),
                 parametrization=own,
                 input_scale=input_scale.none(),
                 conditioning=conditioning.gamma(),
@@ -142,7 +140,7 @@ def test_whole_sampling_run(name):
     b, w = float(b), float(w)
     schedule = published_schedule(train if infer == "None" else infer)
     noises = jnp.asarray(GOLDENS["gen/noises"], jnp.float64)
-    frame = process.vp(b)
+    frame = ns.vp(b)
     grid = grids.asymmetric(grids.uniform(), float(td))
     levels, targets = (frame.level(schedule.logsnr(t(10))) for t in (grid, grid.targets))
 
@@ -161,7 +159,7 @@ def test_whole_sampling_run(name):
 
         return denoise
 
-    denoise = thresholding.static()(guidance.cfg(1 + w)(toy(0.0), toy(0.02)))
+    denoise = thresholding.static()(ns.cfg(1 + w)(toy(0.0), toy(0.02)))
     memory = jnp.zeros((2, 5, 4)) if self_cond == "latent" else jnp.zeros_like(noises[0])
 
     def remember(x, level, memory):
