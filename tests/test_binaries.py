@@ -22,7 +22,7 @@ from noise_sched.training.loop import NonFiniteLoss
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = "--config=configs/digits.py:tiny"
-LONG = (TINY, "--config.train.steps=30", "--config.train.log_every=1")
+LONG = (TINY, "--config.train.steps=12", "--config.train.log_every=1")
 
 
 def command(module: str, *args: str, env: dict | None = None, **kwargs) -> subprocess.Popen:
@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
     code, out, err = run("train", *LONG, f"--workdir={folder}")
     assert code == 0, err
     assert "parameters" in out and "config.schedule = 'linear()'" in out
-    assert "step 30, loss" in err and "image/s" in err
+    assert "step 12, loss" in err and "image/s" in err
     return folder
 
 
@@ -84,7 +84,7 @@ def test_kill_9_in_the_middle_of_training(trained, tmp_path):
     assert "resuming at step" in out or "starting at step 0" in out
     assert losses(folder) == losses(trained)
     one, other = parameters(trained), parameters(folder)
-    assert one["step"] == other["step"] == 30
+    assert one["step"] == other["step"] == 12
     for a, b in zip(one["leaves"], other["leaves"], strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -191,7 +191,7 @@ def test_wrong_workdirs(trained, tmp_path):
         workdir.load_config(tmp_path)
     before = (trained / "config.json").read_bytes()
     with pytest.raises(ValueError, match="seed: 0 there, 5 given"):
-        train.run(config(seed=5, train__steps=30), trained)
+        train.run(config(seed=5, train__steps=12), trained)
     assert (trained / "config.json").read_bytes() == before
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="not empty and not a workdir"):
