@@ -5,7 +5,8 @@ level, class and augmentation goes into every block. The networks differ in how 
 blocks, and in where these attend: `song` has DDPM++ and NCSN++, `adm` has ADM, `unet_small` a compact one,
 all three with blocks of group norms (`unet_blocks`); `edm2` has EDM2's, whose layers keep magnitudes.
 
-Three fields change speed and memory but neither the parameters nor the numbers: `remat`, `scan` (one
+Three fields change speed and memory but not the parameters, and the numbers by rounding alone (with
+`scan` EDM2's dropout draws others): `remat`, `scan` (one
 compiled body for each run of equal blocks; their parameters are stacked on the way in) and
 `pad_channels`.
 """
