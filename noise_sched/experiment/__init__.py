@@ -6,7 +6,7 @@ hyper             the numbers of a training, which a grid may vary
 loss, training    the pure step of an experiment, and its first state
 rules             what is known to go wrong: an error refuses a config, an audit says all
 workdir, locks    one run's folder
-sampler           images from a trained model
+sampler, samples  images from a trained model, and a folder of them
 keys              seeds -> random keys, one for each purpose
 """
 

@@ -2,9 +2,7 @@
 
     sampler.run(config, folder, out, num_images=100)
 
-writes into `out`: samples.npz (images uint8 [n, h, w, c], labels int32 [n]), images/000000.png ...,
-grid.png, and last samples.json, which says what they were drawn with. Until then unfinished.json says
-what is being drawn: such a folder may be written to again by the same command, and by no other.
+`samples` says what is written into `out`.
 
 On several hosts all of them draw and the first writes; both folders have to be seen by all.
 """
@@ -23,17 +21,12 @@ from ml_collections import ConfigDict
 
 from noise_sched import experiment
 from noise_sched.diffusion.sampling import example_keys
-from noise_sched.experiment import NO_CLASS, Experiment, capacity, keys, locks, workdir
-from noise_sched.figures.images import labelled_grid, to_pil, to_uint8
+from noise_sched.experiment import NO_CLASS, Experiment, capacity, keys, locks, samples, workdir
+from noise_sched.figures.images import to_uint8
 from noise_sched.training import files, hosts, partitioning
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
 from noise_sched.training.progress import Progress
-
-# Single .png files are written for up to this many images.
-_MAX_PNG = 10_000
-
-_FINISHED, _UNFINISHED = "samples.json", "unfinished.json"
 
 
 def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=None) -> bool:
@@ -57,17 +50,17 @@ def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=N
     capacity.check_images("num_images", num_images, exp.image_shape)
     guide = _guide(exp)
     settings = _settings(config, folder, num_images)
-    drawn_at = hosts.first(lambda: _look(out, settings))
+    drawn_at = hosts.first(lambda: samples.look(out, settings))
     if drawn_at is None:
         with locks.hold(out, "--out"):
             # Another process may have drawn it while this one waited for the lock.
-            drawn_at = hosts.first(lambda: _look(out, settings))
+            drawn_at = hosts.first(lambda: samples.look(out, settings))
             if drawn_at is None:
                 _draw(exp, guide, folder, out, num_images, step, settings)
                 return True
     # Where the newest checkpoint is asked for, reading tells which it is.
     found = _restore(exp, folder, None)[0] if step is None else step
-    _check_same_step(out, drawn_at, found)
+    samples.check_same_step(out, drawn_at, found)
     return False
 
 
@@ -84,11 +77,11 @@ def _draw(
     config = exp.config
     step, params = _restore(exp, folder, step)
     worse = None if guide is None else _restore(guide, _guide_workdir(config), None)[1]
-    hosts.first(lambda: _claim(out, settings))
+    hosts.first(lambda: samples.claim(out, settings))
     noise_key, label_key = keys.of_sampling(config.sample.seed)
     labels = np.asarray(draw_labels(label_key, config, num_images))
     images = draw_images(exp, params, noise_key, labels, (guide, worse))
-    hosts.first(lambda: _write(out, images, labels, settings | {"step": step}))
+    hosts.first(lambda: samples.write(out, images, labels, settings | {"step": step}))
 
 
 def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Array, "count"]:
@@ -99,8 +92,8 @@ def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Arra
     if config.sample.classes:
         chosen = jnp.asarray(config.sample.classes, jnp.int32)
         return chosen[index % len(config.sample.classes)]
-    keys = example_keys(key, index)
-    return jax.vmap(lambda k: jax.random.randint(k, (), 0, config.network.num_classes))(keys)
+    own_keys = example_keys(key, index)
+    return jax.vmap(lambda k: jax.random.randint(k, (), 0, config.network.num_classes))(own_keys)
 
 
 def draw_images(
@@ -193,79 +186,3 @@ def _settings(config: ConfigDict, folder: Folder, num_images: int) -> dict:
     sample.pop("batch_size")  # the images do not depend on it
     name = folder.name if files.is_remote(folder) else pathlib.Path(folder).resolve().name
     return {"workdir": name, "num_images": num_images, "sample": sample}
-
-
-def _look(out: Folder, settings: dict) -> int | None:
-    """The step that `out` was drawn at, where it holds a finished run of these settings.
-
-    Returns:
-      None for a folder that may be drawn into: new, empty, or of an equal run that was cut off.
-
-    Raises:
-      ValueError: if it holds anything else, which is left as it is.
-    """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out={out} is a file. Give a folder.")
-    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    for record in (_FINISHED, _UNFINISHED):
-        if record not in names:
-            continue
-        step = _step_of_equal(out / record, settings)
-        if step is None:
-            what = "images drawn otherwise" if record == _FINISHED else "a part of another run"
-            raise ValueError(
-                f"--out={out} holds {what} (see {out / record}). Give another folder: nothing is "
-                "overwritten."
-            )
-        return step if record == _FINISHED else None
-    if names - {locks.NAME} - {name for name in names if files.is_partial(out / name)}:
-        raise ValueError(
-            f"--out={out} is not empty, and what it holds is no run of `sample`. Give a new folder: "
-            "nothing is overwritten."
-        )
-    return None
-
-
-def _step_of_equal(record: Folder, settings: dict) -> int | None:
-    """The step in a record of these settings (-1 where it has none); None in any other record."""
-    try:
-        old = json.loads(record.read_text())
-    except ValueError:  # no JSON
-        return None
-    if not isinstance(old, dict):
-        return None
-    step = old.pop("step", -1)
-    return step if old == settings else None
-
-
-def _check_same_step(out: Folder, drawn_at: int, step: int) -> None:
-    if step != drawn_at:
-        raise ValueError(
-            f"--out={out} holds images drawn otherwise: of step {drawn_at}, not {step}. Give another "
-            f"folder, or --step={drawn_at} for those that are there: nothing is overwritten."
-        )
-
-
-def _claim(out: Folder, settings: dict) -> None:
-    """Marks a held folder as this run's, until it is finished."""
-    with files.writing("--out", out):
-        files.write_text(out / _UNFINISHED, json.dumps(settings, indent=2) + "\n")
-
-
-def _write(out: Folder, images: np.ndarray, labels: np.ndarray, settings: dict) -> None:
-    """samples.json comes last: with it the run counts as finished."""
-    with files.writing("--out", out):
-        if len(images) <= _MAX_PNG:
-            (out / "images").mkdir(exist_ok=True)
-            for index, image in enumerate(images):
-                _write_png(to_pil(image), out / "images" / f"{index:06d}.png")
-        _write_png(labelled_grid(images, labels), out / "grid.png")
-        with files.whole(out / "samples.npz") as file:
-            np.savez_compressed(file, images=images, labels=labels.astype(np.int32))
-        files.write_text(out / _FINISHED, json.dumps(settings, indent=2) + "\n")
-        (out / _UNFINISHED).unlink()
-
-
-def _write_png(picture: Any, path: Folder) -> None:
-    with path.open("wb") as file:
-        picture.save(file, format="png")

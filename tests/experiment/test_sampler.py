@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import digits
-from noise_sched.experiment import locks, sampler, workdir
+from noise_sched.experiment import locks, sampler, samples, workdir
 from noise_sched.training.checkpoints import Checkpoints
 
 
@@ -127,13 +127,13 @@ def test_two_at_once(drawer, trained, tmp_path, monkeypatch):
 
 def test_what_another_process_drew_meanwhile_is_kept(drawer, trained, tmp_path, monkeypatch):
     draw(trained, tmp_path / "out")
-    before, look, looks = contents(tmp_path / "out"), sampler._look, []
+    before, look, looks = contents(tmp_path / "out"), samples.look, []
 
     def late(out, settings):  # it was not there when first looked at
         looks.append(out)
         return None if len(looks) == 1 else look(out, settings)
 
-    monkeypatch.setattr(sampler, "_look", late)
+    monkeypatch.setattr(samples, "look", late)
     assert not draw(trained, tmp_path / "out")
     assert drawer.drawn == 1 and contents(tmp_path / "out") == before
 
