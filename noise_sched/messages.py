@@ -6,6 +6,7 @@ is "unknown schedule 'sigmoud'. Did you mean 'sigmoid'? There are: cosine, linea
 """
 
 import difflib
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,12 @@ def hint(name: str, known: Iterable[Any], cutoff: float = 0.5) -> str:
     """A sentence within a message, "Did you mean 'sigmoid'? "; "" if no known name is near."""
     near = nearest(name, known, cutoff)
     return "" if near is None else f"Did you mean {near!r}? "
+
+
+def hint_beside(path: pathlib.Path, names: Iterable[str]) -> str:
+    """The end of a message, " Did you mean configs/digits.py?"; "" if no name in its folder is near."""
+    near = nearest(path.name, names)
+    return "" if near is None else f" Did you mean {path.parent / near}?"
 
 
 def did_you_mean(name: str, known: Iterable[Any]) -> str:

@@ -169,7 +169,7 @@ def _curve(schedule: Schedule) -> Curve:
 def _choices(facts: Facts) -> dict[str, str]:
     """Every choice as a spec, by its key in a config."""
     return {
-        key_of(part, field.name): spec(getattr(part, field.name))
+        key_of(type(part), field.name): spec(getattr(part, field.name))
         for part in (facts.objective, facts.sampling)
         for field in dataclasses.fields(part)
     }

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from noise_sched.experiment import ranges
 from noise_sched.experiment.ranges import ConfigError
-from noise_sched.messages import nearest, shown
+from noise_sched.messages import hint_beside, shown
 
 
 def load(spec: str) -> ConfigDict:
@@ -60,8 +60,7 @@ def _check_file(given: str, name: str, path: pathlib.Path) -> None:
         files = ", ".join(sorted(str(file) for file in path.glob("*.py"))[:5]) or "none"
         raise ConfigError(f"{given}: {path} is a folder; give a file. Of its .py files: {files}.")
     if not path.is_file():
-        near = nearest(path.name, sorted(file.name for file in path.parent.glob("*.py")))
-        hint = "" if near is None else f" Did you mean {path.parent / near}?"
+        hint = hint_beside(path, sorted(file.name for file in path.parent.glob("*.py")))
         raise ConfigError(f"{given}: there is no file {path}.{hint}")
     if path.suffix != ".py":
         raise ConfigError(

@@ -21,9 +21,14 @@ def is_plain(*values: Any) -> bool:
     return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
+def is_zero(value: Any) -> bool:
+    """Whether `value` is the plain number 0, not something traced that may be it."""
+    return is_plain(value) and value == 0
+
+
 def is_off(value: Any) -> bool:
     """Whether a rate is off for sure, so that its code can be left out: None or a plain 0."""
-    return value is None or (is_plain(value) and value == 0)
+    return value is None or is_zero(value)
 
 
 def fits_float32(value: Any) -> bool:
@@ -38,11 +43,6 @@ def require(condition: bool, message: str) -> None:
     """Raises `ValueError(message)` unless `condition`."""
     if not condition:
         raise ValueError(message)
-
-
-def is_zero(value: Any) -> bool:
-    """Whether `value` is the plain number 0, not something traced that may be it."""
-    return is_plain(value) and value == 0
 
 
 def check_positive(name: str, value: Leaf, note: str) -> None:

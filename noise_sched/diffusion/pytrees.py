@@ -47,5 +47,18 @@ def leaves_named(tree: Any, name: str) -> dict[str, Any]:
     return {
         jax.tree_util.keystr(path[:-1], simple=True, separator="."): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if path[-1:] == (GetAttrKey(name),)
+        if _is_named(path, name)
     }
+
+
+def replace_leaves_named(tree: Any, name: str, value: Any) -> Any:
+    """The tree with `value` in every leaf that is a field of that name, where there is None too."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: value if _is_named(path, name) else leaf,
+        tree,
+        is_leaf=lambda leaf: leaf is None,
+    )
+
+
+def _is_named(path: tuple[Any, ...], name: str) -> bool:
+    return path[-1:] == (GetAttrKey(name),)

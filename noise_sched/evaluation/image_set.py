@@ -16,7 +16,7 @@ from PIL import Image
 
 from noise_sched.evaluation import npz
 from noise_sched.evaluation.errors import EvaluationInputError as EvaluationInputError
-from noise_sched.messages import nearest
+from noise_sched.messages import hint_beside
 
 # How far float images may overshoot [-1, 1]: rounding, but not a wrong scale.
 RANGE_TOLERANCE = 1e-3
@@ -143,8 +143,7 @@ def _neighbours(path: pathlib.Path) -> str:
     if not path.parent.is_dir():
         return ""
     found = sorted(p.name for p in path.parent.iterdir() if p.is_dir() or p.suffix == ".npz")
-    near = nearest(path.name, found)
-    return "" if near is None else f" Did you mean {path.parent / near}?"
+    return hint_beside(path, found)
 
 
 def _read_npz(path: pathlib.Path) -> ImageSet:

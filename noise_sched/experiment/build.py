@@ -23,19 +23,8 @@ from noise_sched.experiment.experiment import Experiment
 from noise_sched.experiment.hyper import Hyper
 from noise_sched.experiment.ranges import ConfigError
 from noise_sched.experiment.rules import Facts
+from noise_sched.experiment.rules.config_text import key_of
 from noise_sched.messages import did_you_mean
-
-# The fields of an `Objective` that a spec builds: the key that it stands at, and its kind.
-OBJECTIVE_SPECS = {
-    "schedule": ("schedule", "schedule"),
-    "process": ("process", "process"),
-    "parametrization": ("parametrization", "parametrization"),
-    "input_scale": ("input_scale", "input_scale"),
-    "conditioning": ("conditioning", "conditioning"),
-    "loss_space": ("loss.space", "parametrization"),
-    "weight": ("loss.weight", "weight"),
-    "time": ("train.time", "time"),
-}
 
 
 def from_config(config: ConfigDict) -> Experiment:
@@ -69,7 +58,8 @@ def facts_of(config: ConfigDict) -> Facts:
     """
     ranges.check(config)
     optimization.check(config)
-    network, objective, sampling = _network(config), _objective(config), _sampling(config)
+    network, objective = _network(config), _objective(config)
+    sampling = Sampling(**_fields(config, Sampling))
     facts = Facts(objective, sampling, config.data.image_size**2, config, network)
     try:
         facts.path  # noqa: B018  (computed once, kept)
@@ -85,15 +75,16 @@ def parameter_count(config: ConfigDict) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
-def build_at(config: ConfigDict, key: str, kind: str) -> Any:
-    """Builds the spec at a dotted key.
+def field_of(config: ConfigDict, part: type, field: str) -> Any:
+    """What a config has for a field of `Objective` or `Sampling`: a spec built, any other value as it is.
 
     Raises:
-      ConfigError: naming the key, if it cannot be built.
+      ConfigError: naming the key, if the spec cannot be built.
     """
-    value = config
-    for part in key.split("."):
-        value = value[part]
+    key, kind = key_of(part, field), "parametrization" if field == "loss_space" else field
+    value = ranges.value_at(config, key)
+    if kind not in specs.KINDS:
+        return value
     try:
         return specs.build(value, kind, {"sigma_data": config.sigma_data})
     except specs.SpecError as error:
@@ -101,30 +92,15 @@ def build_at(config: ConfigDict, key: str, kind: str) -> Any:
 
 
 def _objective(config: ConfigDict) -> Objective:
-    parts = {field: build_at(config, key, kind) for field, (key, kind) in OBJECTIVE_SPECS.items()}
-    loss = config.loss
+    fields = _fields(config, Objective)
     try:
-        return Objective(
-            **parts,
-            self_conditioning=loss.self_conditioning,
-            clip_x0=loss.clip_x0,
-            offset_noise=loss.offset_noise,
-            reduction=loss.reduction,
-            uncertainty=loss.uncertainty,
-        )
+        return Objective(**fields)
     except ValueError as error:  # the objective's own checks
         raise ConfigError(f"config.loss: {error}") from None
 
 
-def _sampling(config: ConfigDict) -> Sampling:
-    return Sampling(
-        schedule=build_at(config, "sample.schedule", "schedule"),
-        grid=build_at(config, "sample.grid", "grid"),
-        steps=config.sample.steps,
-        solver=build_at(config, "sample.solver", "solver"),
-        guidance=build_at(config, "sample.guidance", "guidance"),
-        threshold=build_at(config, "sample.threshold", "threshold"),
-    )
+def _fields(config: ConfigDict, part: type) -> dict[str, Any]:
+    return {field.name: field_of(config, part, field.name) for field in dataclasses.fields(part)}
 
 
 def _network(config: ConfigDict) -> nn.Module:

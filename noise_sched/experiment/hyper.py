@@ -11,12 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import GetAttrKey
 from ml_collections import ConfigDict
 
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.numbers import Leaf, is_off, is_plain
-from noise_sched.diffusion.pytrees import register_pytree
+from noise_sched.diffusion.pytrees import register_pytree, replace_leaves_named
 from noise_sched.experiment import ranges
 from noise_sched.messages import shown
 
@@ -77,7 +76,9 @@ class Hyper:
                 "deviation: write the same number everywhere, measured in [-1, 1]."
             )
         object.__setattr__(self, "sigma_data", found[0])
-        object.__setattr__(self, "objective", _with_sigma_data(self.objective, None))
+        object.__setattr__(
+            self, "objective", replace_leaves_named(self.objective, "sigma_data", None)
+        )
 
     @classmethod
     def of(cls, config: ConfigDict, objective: Objective) -> "Hyper":
@@ -97,7 +98,7 @@ class Hyper:
     @property
     def complete_objective(self) -> Objective:
         """The objective with `sigma_data` at all its places."""
-        return _with_sigma_data(self.objective, self.sigma_data)
+        return replace_leaves_named(self.objective, "sigma_data", self.sigma_data)
 
 
 def stack(hypers: Sequence[Hyper]) -> Hyper:
@@ -136,15 +137,3 @@ def _parts(hyper: Hyper) -> Any:
             if value is not hyper.objective:
                 static = field.metadata.get("static", False)
                 yield prefix + field.name, (value if static else jax.tree.structure(value), value)
-
-
-def _is_sigma_data(path: tuple[Any, ...]) -> bool:
-    return path[-1:] == (GetAttrKey("sigma_data"),)
-
-
-def _with_sigma_data(objective: Objective, value: Leaf) -> Objective:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: value if _is_sigma_data(path) else leaf,
-        objective,
-        is_leaf=lambda leaf: leaf is None,
-    )

@@ -8,6 +8,7 @@ that it names. Mixes of values are the business of `rules`; a string that is a s
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -232,6 +233,11 @@ def leaves(config: ConfigDict, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def value_at(config: ConfigDict, key: str) -> Any:
+    """The value of a dotted key."""
+    return functools.reduce(lambda section, name: section[name], key.split("."), config)
 
 
 def allowed(key: str) -> str:

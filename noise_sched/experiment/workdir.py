@@ -9,6 +9,7 @@ metrics.jsonl     the means of what training logged; also TensorBoard events, an
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -18,7 +19,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from noise_sched.diffusion.loss import Objective
 from noise_sched.experiment import build, locks
+from noise_sched.experiment.rules.config_text import key_of
 from noise_sched.training import files, hosts
 from noise_sched.training.files import Folder
 from noise_sched.training.report import flatten
@@ -27,8 +30,8 @@ from noise_sched.training.report import flatten
 _FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
 _FREE += ("train.skip_nonfinite", "train.fsdp", "data.data_dir", "ema.snapshot_every")
 
-# Keys whose values are specs, which may be written in several ways.
-_SPECS = dict(build.OBJECTIVE_SPECS.values())
+# The fields of an objective by their keys: specs among them may be written in several ways.
+_OBJECTIVE = {key_of(Objective, field.name): field.name for field in dataclasses.fields(Objective)}
 
 # Keys that came after the first workdirs were written, with the values that change nothing.
 _LATER: dict[str, Any] = {
@@ -231,15 +234,15 @@ def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:
         for key in keys
         if flat[0].get(key) != flat[1].get(key)
         and not key.startswith(_FREE)
-        and not (key in _SPECS and _built_alike(old, new, key))
+        and not (key in _OBJECTIVE and _built_alike(old, new, _OBJECTIVE[key]))
     ]
 
 
-def _built_alike(old: ConfigDict, new: ConfigDict, key: str) -> bool:
+def _built_alike(old: ConfigDict, new: ConfigDict, field: str) -> bool:
     """Whether two spellings of a spec mean the same: "edm(0.5)", and "edm(sigma_data)" where it is 0.5."""
     try:
-        first, second = (build.build_at(config, key, _SPECS[key]) for config in (old, new))
-    except build.ConfigError:
+        first, second = (build.field_of(config, Objective, field) for config in (old, new))
+    except (build.ConfigError, KeyError):  # it cannot be built, or is not there
         return False
     return first == second
 

@@ -5,10 +5,9 @@ level, class and augmentation goes into every block. The networks differ in how 
 blocks, and in where these attend: `song` has DDPM++ and NCSN++, `adm` has ADM, `unet_small` a compact one,
 all three with blocks of group norms (`unet_blocks`); `edm2` has EDM2's, whose layers keep magnitudes.
 
-Three fields change speed and memory but not the parameters, and the numbers by rounding alone (with
-`scan` EDM2's dropout draws others): `remat`, `scan` (one
-compiled body for each run of equal blocks; their parameters are stacked on the way in) and
-`pad_channels`.
+Three fields change speed and memory but not the parameters, and the numbers by rounding alone (with `scan`
+EDM2's dropout draws others): `remat`, `scan` (one compiled body for each run of equal blocks; their
+parameters are stacked on the way in) and `pad_channels`.
 """
 
 import functools

@@ -1,11 +1,11 @@
 """Choices as the text of a config."""
 
 import dataclasses
-import functools
 from typing import Any
 
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import Sampling
+from noise_sched.experiment.ranges import value_at
 from noise_sched.experiment.rules.facts import Facts
 
 # The keys of a config that do not have a field's own name.
@@ -21,16 +21,16 @@ _KEYS = {
 }
 
 
-def key_of(part: Objective | Sampling, field: str) -> str:
-    """The key of a choice in a config."""
-    return f"sample.{field}" if isinstance(part, Sampling) else _KEYS.get(field, field)
+def key_of(part: type, field: str) -> str:
+    """The key in a config of a field of `Objective` or `Sampling`."""
+    return f"sample.{field}" if part is Sampling else _KEYS.get(field, field)
 
 
 def chosen(part: Objective | Sampling, field: str) -> str:
     """A choice with its key in a config: "config.sample.grid='trailing()'"."""
     value = getattr(part, field)
     said = repr(spec(value)) if dataclasses.is_dataclass(value) else repr(value)
-    return f"config.{key_of(part, field)}={said}"
+    return f"config.{key_of(type(part), field)}={said}"
 
 
 def spec(choice: Any) -> str:
@@ -49,9 +49,4 @@ def spec(choice: Any) -> str:
 
 def given(facts: Facts, key: str) -> str:
     """A key of the config with its value: "config.label_dropout=0.1"."""
-    return f"config.{key}={value_at(facts, key)!r}"
-
-
-def value_at(facts: Facts, key: str) -> Any:
-    """The value of a dotted key of the config."""
-    return functools.reduce(lambda section, name: section[name], key.split("."), facts.config)
+    return f"config.{key}={value_at(facts.config, key)!r}"

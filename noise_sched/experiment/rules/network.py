@@ -58,8 +58,9 @@ def _unknown_classes(facts: Facts) -> Words:
 
 @config_rule("self_conditioning_without_memory", "error", "Jabri et al., arXiv 2212.11972")
 def _without_memory(facts: Facts) -> Words:
-    remembers = jax.tree.leaves(facts.network.initial_memory(1))
-    if facts.config.loss.self_conditioning and not remembers:
+    if not facts.config.loss.self_conditioning:
+        return None
+    if not jax.tree.leaves(facts.network.initial_memory(1)):
         return (
             f"{given(facts, 'loss.self_conditioning')}, but {facts.config.network.name} keeps no memory "
             "from one pass to the next.",

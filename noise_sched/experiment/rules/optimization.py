@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from noise_sched.experiment.ranges import value_at
 from noise_sched.experiment.rules.base import Rule, Words, config_rule
-from noise_sched.experiment.rules.config_text import given, value_at
+from noise_sched.experiment.rules.config_text import given
 from noise_sched.experiment.rules.facts import Facts
 from noise_sched.training import power_ema
 
@@ -15,7 +16,7 @@ def _one_of(name: str, source: str, first: str, second: str, but: str, fix: str)
 
     @config_rule(name, "error", source)
     def both(facts: Facts) -> Words:
-        if value_at(facts, first) and value_at(facts, second):
+        if value_at(facts.config, first) and value_at(facts.config, second):
             return f"{given(facts, first)} and {given(facts, second)} {but}", fix
 
     return both
