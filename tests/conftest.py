@@ -19,19 +19,18 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
         "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
     ).strip()
 
+# Compile time dominates the suite: keep compiled programs between runs, workers, and the processes that
+# tests start. Most compile in less than half a second, and several tests use each.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(pathlib.Path(__file__).resolve().parent.parent / ".cache" / "jax"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
-# Compile time dominates the suite: keep compiled programs between runs and between workers.
-_CACHE = pathlib.Path(
-    os.environ.get(
-        "JAX_COMPILATION_CACHE_DIR", pathlib.Path(__file__).parent.parent / ".cache" / "jax"
-    )
-)
-jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-# Most programs of these tests compile in less than half a second, and several tests and workers use each.
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

@@ -29,7 +29,7 @@ def command(module: str, *args: str, env: dict | None = None, **kwargs) -> subpr
     return subprocess.Popen(
         [sys.executable, "-m", f"noise_sched.{module}", *args],
         cwd=ROOT,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")} | (env or {}),
+        env=os.environ | (env or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -14,7 +14,6 @@ NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 def test_notebook(path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the output first"
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}

@@ -88,8 +88,6 @@ def directory(tmp_path_factory):
         __file__,
         str(folder),
         XLA_FLAGS="--xla_force_host_platform_device_count=2",
-        JAX_COMPILATION_CACHE_DIR=str(jax.config.jax_compilation_cache_dir),
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.2",
     )
     return folder
 

@@ -98,8 +98,6 @@ def eight(tmp_path_factory):
     done = tiny.run_alone(
         __file__,
         directory,
-        JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.2",
         JAX_NUM_CPU_DEVICES="8",
     )
     assert done.returncode == 0, done.stderr
