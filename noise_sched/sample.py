@@ -13,11 +13,9 @@ On several hosts start it on each, as training: all draw, the first writes.
 
 import jax
 from absl import flags, logging
-from ml_collections import ConfigDict
 
 from noise_sched import command_line
 from noise_sched.experiment import sampler, workdir
-from noise_sched.training import files
 
 
 def main() -> None:
@@ -44,13 +42,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("out", None, "Folder to write to: new, or of the same command.")
     flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
     flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
-    given = command_line.peek("workdir")
-    config = ConfigDict()
-    with command_line.clear_errors():
-        folder = files.folder(given, "--workdir") if given else None
-        if folder is not None and (folder / "config.json").is_file():
-            config = workdir.load_config(folder)
-    command_line.define_config(config)
+    command_line.define_workdir_config("workdir")
 
 
 if __name__ == "__main__":

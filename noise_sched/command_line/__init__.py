@@ -12,6 +12,7 @@ from noise_sched.command_line.flags import clear_errors as clear_errors
 from noise_sched.command_line.flags import config as config
 from noise_sched.command_line.flags import define_config as define_config
 from noise_sched.command_line.flags import define_config_file as define_config_file
+from noise_sched.command_line.flags import define_workdir_config as define_workdir_config
 from noise_sched.command_line.flags import folder as folder
 from noise_sched.command_line.flags import how_to_draw as how_to_draw
 from noise_sched.command_line.flags import parse as parse

@@ -12,7 +12,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from noise_sched.command_line import config_files, memory
-from noise_sched.experiment import ranges
+from noise_sched.experiment import ranges, workdir
 from noise_sched.messages import did_you_mean
 from noise_sched.training import files
 from noise_sched.training.files import Folder
@@ -90,6 +90,19 @@ def define_config_file() -> None:
     with clear_errors():
         config = config_files.load(spec)
     define_config(config)
+
+
+def define_workdir_config(flag: str) -> None:
+    """Defines --config.KEY=VALUE for the config of the workdir that a flag names, if it names one.
+
+    The flag is read here, as the keys of that config are the names of the flags.
+    """
+    given, found = peek(flag), ConfigDict()
+    with clear_errors():
+        place = files.folder(given, f"--{flag}") if given else None
+        if place is not None and (place / "config.json").is_file():
+            found = workdir.load_config(place)
+    define_config(found)
 
 
 def define_config(config: ConfigDict) -> None:

@@ -47,10 +47,12 @@ class Rows:
     Attributes:
       path: raw little-endian numbers, row after row.
       shape: rows, numbers per row.
+      owner: what has to live as long as the file, such as a temporary folder.
     """
 
     path: pathlib.Path
     shape: tuple[int, int]
+    owner: Any = None
 
     def __getitem__(self, wanted: slice | np.ndarray) -> np.ndarray:
         """Neighbouring rows, or those of an array of numbers in any order."""
@@ -71,6 +73,23 @@ class Rows:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Picked:
+    """Some rows of another matrix, in an order of their own; read when they are asked for."""
+
+    rows: "np.ndarray | Rows"
+    indices: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, numbers per row."""
+        return len(self.indices), self.rows.shape[1]
+
+    def __getitem__(self, wanted: slice | np.ndarray) -> np.ndarray:
+        """Neighbouring rows, or those of an array of numbers."""
+        return self.rows[self.indices[wanted]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Features:
     """The features of a set of images.
 
@@ -81,7 +100,7 @@ class Features:
     """
 
     name: str
-    values: np.ndarray | Rows
+    values: np.ndarray | Rows | Picked
     labels: Int64[np.ndarray, " count"] | None = None
 
     def __len__(self) -> int:
@@ -102,7 +121,9 @@ class Features:
         return np.asarray(self.values[np.asarray(indices)], np.float64)
 
     def part(self, indices: np.ndarray, name: str | None = None) -> "Features":
-        """A subset, held in memory."""
-        indices = np.asarray(indices)
+        """A subset."""
         labels = None if self.labels is None else self.labels[indices]
-        return Features(name or self.name, np.asarray(self.values[indices]), labels)
+        values = self.values
+        if isinstance(values, Picked):
+            values, indices = values.rows, values.indices[indices]
+        return Features(name or self.name, Picked(values, indices), labels)

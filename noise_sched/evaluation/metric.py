@@ -12,11 +12,13 @@ class Metric:
     """A metric.
 
     Attributes:
-      features: the kind of features that it compares, a name of an extractor's `outputs`.
+      features: the kind of features that it compares, a name of an extractor's `outputs`; "patches/*" is
+        all whose names begin so, each compared by itself.
       judge: (generated features, real features) -> a frozen dataclass of numbers.
       shows: the fields of that dataclass which the table shows, and in which direction they are better.
       fewest: images that it needs on each side, to mean anything.
       instead: the metric that would do with fewer.
+      labels: whether it compares with the images' labels.
     """
 
     features: str
@@ -24,3 +26,4 @@ class Metric:
     shows: Mapping[str, Better]
     fewest: int = 2
     instead: str = ""
+    labels: bool = False

@@ -1,24 +1,21 @@
 """Distance to the nearest real image: noise lies far from all of them, a copy on top of one.
 
-The distance of two images is the root of their mean squared difference over pixels and channels,
-with 0 black and 1 white. The real images themselves say what counts as near and far: the
-distance of each to the nearest other one. An image is far (noise, or a thing that the data does not
-have) beyond the 99th percentile of those distances, and a copy below the 1st: each holds for 1 % of
-the real images, by definition.
+The distance of two images is the root of their mean squared difference over the numbers of `pixels`, with 0
+black and 1 white. The real images themselves say what counts as near and far: the distance of each to
+the nearest other one. An image is far (noise, or a thing that the data does not have) beyond the 99th
+percentile of those distances, and a copy (memorized) below the 1st: each holds for 1 % of the real images, by
+definition. Real images that are there twice are at no distance from each other; where more than 1 % are, only an
+image equal to a real one could be a copy, and `copies` counts those at distance 0, too.
 """
 
 import dataclasses
 
 import numpy as np
 
-from noise_sched.evaluation.image_set import EvaluationInputError, ImageSet
-from noise_sched.evaluation.references import check_same_shape
+from noise_sched.evaluation.features import BLOCK, Features
 
 FAR_PERCENTILE = 99.0
 COPY_PERCENTILE = 1.0
-
-# Rows of a distance matrix made at a time: bounds the memory, whatever the number of images.
-_CHUNK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Nearest:
 
     Attributes:
       far: the share of images farther than `far_beyond` from every real one; of real ones 0.01.
-      copies: the share nearer than `copy_below` to some real one; of real ones 0.01.
+      copies: the share nearer than `copy_below` to some real one, or equal to one; of real ones 0.01.
       mean: the mean distance of the images to the nearest real one.
       real_mean: the mean distance of the real ones to the nearest other real one.
       far_beyond: the 99th percentile of the real ones' distances.
@@ -42,24 +39,14 @@ class Nearest:
     copy_below: float
 
 
-def nearest(generated: ImageSet, real: ImageSet) -> Nearest:
-    """Measures each image's distance to the nearest real one.
-
-    Raises:
-      EvaluationInputError: images of different sizes, or fewer than two real ones.
-    """
-    check_same_shape(generated, real)
-    if len(real) < 2:
-        raise EvaluationInputError(
-            f"{real.name}: the distance among real images needs two of them; got {len(real)}."
-        )
-    pixels = real.images.reshape(len(real), -1)
-    among_real = _nearest(pixels, pixels, leave_self_out=True)
-    distances = _nearest(generated.images.reshape(len(generated), -1), pixels)
+def nearest(generated: Features, real: Features) -> Nearest:
+    """Measures each image's distance to the nearest real one, on `pixels`."""
+    _, among_real = neighbours(real, real, leave_self_out=True)
+    _, distances = neighbours(generated, real)
     copy_below, far_beyond = np.percentile(among_real, [COPY_PERCENTILE, FAR_PERCENTILE])
     return Nearest(
         far=float(np.mean(distances > far_beyond)),
-        copies=float(np.mean(distances < copy_below)),
+        copies=float(np.mean((distances < copy_below) | (distances == 0))),
         mean=float(distances.mean()),
         real_mean=float(among_real.mean()),
         far_beyond=float(far_beyond),
@@ -67,16 +54,28 @@ def nearest(generated: ImageSet, real: ImageSet) -> Nearest:
     )
 
 
-def _nearest(x: np.ndarray, y: np.ndarray, leave_self_out: bool = False) -> np.ndarray:
-    """For each row of x the root mean squared difference to the nearest row of y."""
-    y_squares = np.sum(y**2, axis=1)
-    found = np.empty(len(x))
-    for start in range(0, len(x), _CHUNK):
-        rows = x[start : start + _CHUNK]
-        # |x - y|^2 = |x|^2 - 2 x.y + |y|^2, which rounding may leave just below 0.
-        squares = np.sum(rows**2, axis=1)[:, None] - 2 * rows @ y.T + y_squares
-        if leave_self_out:
-            index = np.arange(len(rows))
-            squares[index, start + index] = np.inf
-        found[start : start + _CHUNK] = squares.min(axis=1)
-    return np.sqrt(np.maximum(found, 0) / x.shape[1])
+def neighbours(
+    generated: Features, real: Features, leave_self_out: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each row the number of the nearest real one, and the distance to it.
+
+    Args:
+      generated: [n, length].
+      real: [m, length].
+      leave_self_out: the two are the same set, and a row is not its own neighbour.
+    """
+    count = len(generated)
+    indices, squares = np.zeros(count, np.int64), np.full(count, np.inf)
+    for column, others in enumerate(real.blocks()):
+        other_squares = np.sum(others**2, axis=1)
+        for row, rows in enumerate(generated.blocks()):
+            # |x - y|^2 = |x|^2 - 2 x.y + |y|^2, which rounding may leave just below 0.
+            gap = np.sum(rows**2, axis=1)[:, None] - 2 * rows @ others.T + other_squares
+            if leave_self_out and row == column:
+                np.fill_diagonal(gap, np.inf)
+            here = slice(row * BLOCK, row * BLOCK + len(rows))
+            best = gap.argmin(axis=1)
+            found = np.take_along_axis(gap, best[:, None], axis=1)[:, 0]
+            indices[here] = np.where(found < squares[here], column * BLOCK + best, indices[here])
+            squares[here] = np.minimum(squares[here], found)
+    return indices, np.sqrt(np.maximum(squares, 0) / generated.length)

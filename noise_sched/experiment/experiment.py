@@ -99,7 +99,8 @@ class Experiment:
           guide: the experiment of the worse model that `autoguide` steers away from.
 
         Returns:
-          (params, one key per image, labels, the guide's params or None) -> images in [-1, 1].
+          (params, one key per image, labels, the guide's params or None) -> images in [-1, 1]. A fifth and
+          sixth argument take the place of `levels` and `targets`: paths that share the compiled program.
 
         Raises:
           ConfigError: if `autoguide` has no guide, or one that cannot guide this model.
@@ -107,7 +108,7 @@ class Experiment:
         self.check_guide(guide)
 
         @jax.jit
-        def run(params, keys, label, guide_params=None):
+        def run(params, keys, label, guide_params=None, levels=None, targets=None):
             if guide is not None:
                 other = guide.denoiser(guide_params, label)
             else:
@@ -117,10 +118,10 @@ class Experiment:
                 keys,
                 self.denoiser(params, label),
                 other,
-                self.levels,
+                self.levels if levels is None else levels,
                 self.image_shape,
                 memories=(first[0], first[1]),
-                targets=self.targets,
+                targets=self.targets if levels is None else targets,
             )
 
         return run

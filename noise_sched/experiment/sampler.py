@@ -128,7 +128,11 @@ def draw_images(
 
 
 def drawer(
-    exp: Experiment, mesh: Mesh, key: Key[Array, ""], guide: Experiment | None = None
+    exp: Experiment,
+    mesh: Mesh,
+    key: Key[Array, ""],
+    guide: Experiment | None = None,
+    run: Callable[..., Array] | None = None,
 ) -> Callable[..., np.ndarray]:
     """A function that draws images by their numbers, on all devices of all hosts.
 
@@ -137,12 +141,13 @@ def drawer(
       mesh: the devices.
       key: of the run; image i depends on key and i alone.
       guide: the experiment of the worse model, for autoguidance.
+      run: the compiled function; None is `exp.sampler(guide)`.
 
     Returns:
       (params, numbers [n], labels [n], the guide's params or None) -> images in [-1, 1], [n, h, w, c].
       All hosts have to call it, with the same arguments; each gets all images.
     """
-    run = exp.sampler(guide)
+    run = exp.sampler(guide) if run is None else run
     keys_of = jax.jit(lambda index: example_keys(key, index))
 
     def draw(params: Any, index: np.ndarray, labels: np.ndarray, worse: Any = None) -> np.ndarray:
@@ -151,6 +156,25 @@ def drawer(
         return partitioning.gather(run(params, keys_of(index), labels, worse))
 
     return draw
+
+
+def restore(
+    exp: Experiment, folder: Folder, step: int | None
+) -> tuple[int, Any, tuple[Experiment | None, Any]]:
+    """The step of a workdir's checkpoint, its averaged parameters, and the guide that its config names.
+
+    Args:
+      exp: the workdir's experiment.
+      folder: the workdir.
+      step: of the checkpoint; None is the newest.
+
+    Raises:
+      ValueError, OSError: what is not there, or does not fit.
+    """
+    guide = _guide(exp)
+    step, params = _restore(exp, folder, step)
+    worse = None if guide is None else _restore(guide, _guide_workdir(exp.config), None)[1]
+    return step, params, (guide, worse)
 
 
 def _restore(exp: Experiment, folder: Folder, step: int | None):

@@ -38,6 +38,11 @@ def labelled_grid(images: np.ndarray, labels: np.ndarray, columns: int = 10) -> 
     return _lay_out(rows, names, columns)
 
 
+def grid(rows: list[np.ndarray]) -> Image.Image:
+    """A picture of rows of uint8 images [n, h, w, c], all of one size."""
+    return _lay_out(rows, [""] * len(rows), max(map(len, rows)))
+
+
 def _lay_out(rows: list[np.ndarray], names: list[str], columns: int) -> Image.Image:
     height, width = rows[0].shape[1:3]
     scale = max(1, round(_WANTED / max(height, width)))

@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def inception_score(generated, real):
+    raise NotImplementedError

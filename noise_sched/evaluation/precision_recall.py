@@ -1,0 +1,9 @@
+"""stub"""
+
+
+def precision_recall(generated, real):
+    raise NotImplementedError
+
+
+def density_coverage(generated, real):
+    raise NotImplementedError

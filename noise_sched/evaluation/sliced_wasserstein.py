@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def sliced_wasserstein(a, b):
+    raise NotImplementedError

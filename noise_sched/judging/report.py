@@ -1,0 +1,108 @@
+"""Reports: the table that is printed, and the JSON that is kept."""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from noise_sched.evaluation.errors import EvaluationInputError
+from noise_sched.judging.catalogue import METRICS
+from noise_sched.judging.judge import Report
+from noise_sched.training import files
+
+NAME = "metrics.json"
+_VERSIONS = ("noise_sched", "jax", "numpy", "pillow", "scikit-learn")
+
+
+def place_of(out: str | pathlib.Path) -> pathlib.Path:
+    """The file of a report: `out` itself where that is a .json file, else metrics.json in that folder."""
+    out = pathlib.Path(out).expanduser()
+    return out if out.suffix == ".json" else out / NAME
+
+
+def check_place(path: pathlib.Path, request: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuses, before the work, a place where another report or something else is.
+
+    Args:
+      path: where a report is to be written.
+      request: what it will be of; an earlier one of the same may be written again.
+      overwrite: whether another report may be replaced.
+
+    Raises:
+      EvaluationInputError: it is a folder, or holds something else and `overwrite` is not set.
+    """
+    if path.is_dir():
+        raise EvaluationInputError(f"{path} is a folder. Name a file: {path / 'report.json'}.")
+    if not path.exists() or overwrite:
+        return
+    try:
+        same = json.loads(path.read_text(encoding="utf-8"))["request"] == _plain(request)
+    except (ValueError, TypeError, KeyError, RecursionError):  # no JSON, or no report
+        same = False
+    if not same:
+        raise EvaluationInputError(
+            f"{path} is there and holds another report: it was left as it is. Name another place, remove it, "
+            "or pass --overwrite."
+        )
+
+
+def as_json(report: Report, request: Mapping[str, Any]) -> str:
+    """The text of a report."""
+    content = {
+        "request": request,
+        **report.about,
+        "metrics": report.results,
+        "real_against_real": report.real,
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+    }
+    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+
+
+def write(path: pathlib.Path, text: str) -> None:
+    """Writes a report, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, text)
+
+
+def table(report: Report) -> str:
+    """What people read: a line for each figure, with that of real images beside it."""
+    rows = [("metric", "", "images", "real", "better")]
+    for name, result in report.results.items():
+        for index, (field, better) in enumerate(METRICS[name].shows.items()):
+            real = report.real.get(name)
+            rows.append(
+                (
+                    "" if index else name,
+                    field.replace("_", " "),
+                    number(getattr(result, field)),
+                    "" if real is None else number(getattr(real, field)),
+                    better,
+                )
+            )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = [
+        f"{name:<{widths[0]}}  {field:<{widths[1]}}  {value:>{widths[2]}}  {real:>{widths[3]}}  {better}"
+        for name, field, value, real, better in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def number(value: Any) -> str:
+    """Four digits; a count as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold; an infinite or unknown number is a string."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
