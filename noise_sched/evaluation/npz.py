@@ -31,6 +31,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
+_IMAGES = "`images`, uint8 [count, height, width, channels], and `labels`, integers [count]"
 _BEGINNINGS = {
     b"\x80": "a Python pickle. Pickles are not read, since they could run anything: save the images "
     "with numpy.savez(path, images=..., labels=...)",
@@ -41,8 +42,10 @@ _BEGINNINGS = {
 }
 
 
-def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of these names that an .npz file holds.
+def read(
+    path: pathlib.Path, names: Sequence[str], expected: str = _IMAGES
+) -> dict[str, np.ndarray]:
+    """The arrays of these names that an .npz file holds; the first must be there, `expected` says what it is.
 
     Raises:
       EvaluationInputError: it is no .npz file, is damaged, holds objects or claims more than it has, or
@@ -73,8 +76,7 @@ def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         ) from error
     if names[0] not in arrays:
         raise EvaluationInputError(
-            f"{path} has no array `{names[0]}`; it has: {', '.join(keys) or 'nothing'}. Expected "
-            "`images`, uint8 [count, height, width, channels], and `labels`, integers [count]."
+            f"{path} has no array `{names[0]}`; it has: {', '.join(keys) or 'nothing'}. Expected {expected}."
         )
     return arrays
 
