@@ -5,16 +5,17 @@ It differs from torchvision's Inception v3, whose FIDs are others: 1008 logits, 
 not count the padding, and in `Mixed_7c` maximum pooling. Images are resized to 299 x 299 by TensorFlow 1's
 bilinear rule without antialiasing and scaled as (x - 128) / 128.
 
-    inception/64, 192, 768    averages over the positions of the maps that Mixed_6e and the poolings before end with
-    inception/2048            the average that FID, KID and precision and recall take
-    inception/logits          1008, without their bias: the Inception Score's, as the reference computes it
+    inception/64, 192, 768    averages over the positions of the maps behind the first pooling, the second one
+                              and Mixed_6e
+    inception/2048            the last average: what FID, KID and precision and recall compare
+    inception/logits          1008, without their bias: what the Inception Score is computed from
     inception/spatial         17 x 17 x 7, for sFID
 
-sFID (Nash et al. 2021, arXiv 2103.03841) takes the first 7 channels of `mixed_6/conv:0` in that graph, as ADM's
-evaluator does, in the order row, column, channel. In the graph, mixed_4 ... mixed_7 are Mixed_6b ... Mixed_6e, and
-a scope's own name is the ReLU that it ends with; so the tensor is `Mixed_6d.branch1x1`, the first branch
-of the block. That follows from the table of the conversion and a list of the graph's nodes; the
-graph itself was not at hand, so that no statistics `mu_s` of ADM's files have been reproduced.
+sFID (Nash et al. 2021, arXiv 2103.03841) takes the first 7 channels of the tensor `mixed_6/conv:0` of that
+graph, as ADM's evaluator does, in the order row, column, channel. The graph's mixed_4 to mixed_7 are Mixed_6b
+to Mixed_6e, and a scope's own name is the ReLU at its end; so this is `Mixed_6d.branch1x1`, the first branch
+of its block. This was read from the table by which the weights were converted and from a list of the graph's
+nodes. The graph itself was not run, and no `mu_s` of ADM's files was reproduced.
 """
 
 import functools
@@ -46,7 +47,7 @@ _BATCH_NORM_EPSILON = 1e-3
 # In full float32 everywhere: GPUs and TPUs would round the factors to fewer digits.
 _PRECISION = jax.lax.Precision.HIGHEST
 
-Maps = Float[Array, "n height width channels"]
+Maps = Float[Array, "n _ _ _"]
 Conv = Callable[..., Maps]  # (name within the block, maps, features, kernel, stride) -> maps
 
 
@@ -54,7 +55,7 @@ class Inception(nn.Module):
     """The network. Batch normalization is part of the kernels and biases (`convert`)."""
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n 299 299 3"]) -> dict[str, Float[Array, "n length"]]:
+    def __call__(self, x: Float[Array, "n 299 299 3"]) -> dict[str, Float[Array, "n _"]]:
         """Images in [-1, 1) -> every kind of `OUTPUTS` and "logits with bias"."""
         conv, found = self._conv, {}
         x = conv("Conv2d_1a_3x3", x, 32, (3, 3), stride=2)
@@ -83,7 +84,7 @@ class Inception(nn.Module):
         found["inception/2048"] = x = _average(x)
         logits = nn.Dense(LOGITS, use_bias=False, precision=_PRECISION, name="fc")(x)
         bias = self.param("fc.bias", nn.initializers.zeros, (LOGITS,))
-        return found | {"inception/logits": logits, "logits with bias": logits + bias}
+        return found | {"inception/logits": logits, "logits with bias": logits + bias[None]}
 
     def _branch(self, block: str) -> Conv:
         return lambda name, *args, **kwargs: self._conv(f"{block}.branch{name}", *args, **kwargs)
@@ -102,7 +103,7 @@ class Inception(nn.Module):
         return nn.relu(made(x))
 
 
-def _average(x: Maps) -> Float[Array, "n channels"]:
+def _average(x: Maps) -> Float[Array, "n _"]:
     return x.mean((1, 2))
 
 
@@ -164,8 +165,9 @@ def _joined(*maps: Maps) -> Maps:
 def convert(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The parameters of `Inception` from the published arrays.
 
-    A convolution and the batch normalization behind it are one convolution: with s = weight / sqrt(var + 0.001),
-    the kernel is s times the published one and the bias is bias - mean s; computed in float64.
+    A convolution and the batch normalization behind it become one convolution: with
+    s = weight / sqrt(var + 0.001), its kernel is s times the published one and its bias is bias - mean s, in
+    float64.
 
     Args:
       state: arrays by PyTorch's names; counters of batches are left out.
@@ -244,7 +246,7 @@ def extractor(params: Any, digest: str) -> Extractor:
 
     def apply(
         params: Any, images: UInt8[Array, "n height width channels"], numbers: Int[Array, " n"]
-    ) -> dict[str, Float[Array, "n length"]]:
+    ) -> dict[str, Float[Array, "n _"]]:
         del numbers
         found = Inception().apply({"params": params}, prepare(images))
         return {kind: found[kind] for kind in OUTPUTS}

@@ -15,8 +15,8 @@ def tf1_bilinear(
 ) -> Float[Array, "n size size channels"]:
     """TensorFlow 1's `resize_bilinear` to a square: output i is at i * length / size of the input.
 
-    Neither half-pixel centres nor antialiasing, the last row and column repeated beyond the edge, as the graph
-    of Inception does it inside (Parmar et al. 2022, arXiv 2104.11222, compare it with others).
+    It has neither half-pixel centres nor antialiasing, and repeats the last row and column beyond the edge.
+    Inception's graph does it inside (Parmar et al. 2022, arXiv 2104.11222, compare it with others).
     """
     rows, columns = (_tf1_weights(length, size) for length in images.shape[1:3])
     highest = jax.lax.Precision.HIGHEST

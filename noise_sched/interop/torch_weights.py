@@ -56,8 +56,8 @@ def _read(file: File) -> dict[str, np.ndarray]:
     if start[8:9] == b"{":
         return _safetensors(file)
     raise ForeignFileError(
-        f"is neither a state dict of torch.save nor safetensors: it starts with {start[:8]!r}. Check that the "
-        "download is complete and no web page."
+        f"is neither a state dict of torch.save nor safetensors: it starts with {start[:8]!r}. Check that "
+        "the download is complete and no web page."
     )
 
 
