@@ -178,9 +178,12 @@ def convert(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     shapes = jax.eval_shape(
         Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
     )["params"]
-    state = {name: a for name, a in state.items() if not name.endswith("num_batches_tracked")}
-    _check(state, _published_shapes(shapes))
-    exact = {name: np.asarray(array, np.float64) for name, array in state.items()}
+    exact = {
+        name: np.asarray(array, np.float64)
+        for name, array in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    _check(exact, _published_shapes(shapes))
     params: dict[str, Any] = {
         name: _folded(exact, name) for name in shapes if f"{name}.conv.weight" in exact
     }
@@ -191,7 +194,7 @@ def convert(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _published_shapes(shapes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Every published name but the counters, and its shape."""
-    found = {"fc.weight": (LOGITS, 2048), "fc.bias": (LOGITS,)}
+    found: dict[str, tuple[int, ...]] = {"fc.weight": (LOGITS, 2048), "fc.bias": (LOGITS,)}
     for name in shapes.keys() - {"fc", "fc.bias"}:
         height, width, inputs, features = shapes[name]["kernel"].shape
         found[f"{name}.conv.weight"] = (features, inputs, height, width)
@@ -214,7 +217,7 @@ def _check(state: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ..
             raise EvaluationInputError(
                 f"{what}: {name!r} has the shape {list(state[name].shape)}, not {list(shape)}."
             )
-        if not np.isfinite(np.asarray(state[name], np.float32)).all():
+        if not np.isfinite(state[name]).all():
             raise EvaluationInputError(f"{what}: {name!r} is not finite.")
 
 
@@ -248,7 +251,7 @@ def extractor(params: Any, digest: str) -> Extractor:
         params: Any, images: UInt8[Array, "n height width channels"], numbers: Int[Array, " n"]
     ) -> dict[str, Float[Array, "n _"]]:
         del numbers
-        found = Inception().apply({"params": params}, prepare(images))
+        found: Any = Inception().apply({"params": params}, prepare(images))
         return {kind: found[kind] for kind in OUTPUTS}
 
     settings = {

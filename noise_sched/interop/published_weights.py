@@ -109,7 +109,7 @@ def _how_to_get(published: Published, path: str, folders: list[pathlib.Path]) ->
         where, target = f"there is no {path}", _FOLDERS[0]
     else:
         where = f"there is no such file in {', '.join(map(str, folders))}"
-        target = shlex.quote(path) if path else _FOLDERS[0]
+        target = shlex.quote(str(folders[0])) if path else _FOLDERS[0]
     return (
         f"{published.title} needs {published.file} ({published.size:,} bytes, SHA-256 "
         f"{published.sha256[:8]}...), but {where}. To get it:\n"
