@@ -175,27 +175,26 @@ def convert(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Raises:
       EvaluationInputError: an array is missing, unknown, of another shape, or not finite.
     """
-    shapes = jax.eval_shape(
-        Inception().init, jax.random.key(0), jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
-    )["params"]
     exact = {
         name: np.asarray(array, np.float64)
         for name, array in state.items()
         if not name.endswith("num_batches_tracked")
     }
-    _check(exact, _published_shapes(shapes))
-    params: dict[str, Any] = {
-        name: _folded(exact, name) for name in shapes if f"{name}.conv.weight" in exact
-    }
+    expected = published_shapes()
+    _check(exact, expected)
+    convolutions = [n.removesuffix(".conv.weight") for n in expected if n.endswith(".conv.weight")]
+    params: dict[str, Any] = {name: _folded(exact, name) for name in convolutions}
     params["fc"] = {"kernel": exact["fc.weight"].T}
     params["fc.bias"] = exact["fc.bias"]
     return jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), params)
 
 
-def _published_shapes(shapes: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every published name but the counters, and its shape."""
+def published_shapes() -> dict[str, tuple[int, ...]]:
+    """The names of the published arrays and their shapes, but for the counters of batches."""
+    image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
+    shapes = jax.eval_shape(Inception().init, jax.random.key(0), image)["params"]
     found: dict[str, tuple[int, ...]] = {"fc.weight": (LOGITS, 2048), "fc.bias": (LOGITS,)}
-    for name in shapes.keys() - {"fc", "fc.bias"}:
+    for name in [name for name in shapes if not name.startswith("fc")]:
         height, width, inputs, features = shapes[name]["kernel"].shape
         found[f"{name}.conv.weight"] = (features, inputs, height, width)
         for each in ("weight", "bias", "running_mean", "running_var"):
