@@ -10,7 +10,7 @@ import pathlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -72,7 +72,12 @@ class NpzImages:
                     "`images`, uint8 [count, height, width, channels], and `labels`, integers [count]."
                 )
             self._member = names[key]
-            found, self._dtype, self._offset = _header(path, archive, self._member)
+            found, self._dtype, self._offset, by_column = _header(path, archive, self._member)
+            if by_column:
+                raise EvaluationInputError(
+                    f"{path}: `{key}` is stored column by column, which cannot be read image by image. Save "
+                    "numpy.ascontiguousarray(images)."
+                )
             full = (*found, 1) if len(found) == 3 else found
             image_set.check_shape(self.name, full)
             image_set.check_dtype(self.name, self._dtype)
@@ -117,11 +122,32 @@ class NpzImages:
     def _read_labels(self, archive: zipfile.ZipFile, member: str | None) -> np.ndarray | None:
         if member is None:
             return None
-        shape, dtype, offset = _header(self._path, archive, member)
+        shape, dtype, offset, _ = _header(self._path, archive, member)
         image_set.check_labels(self.name, self._count, shape, dtype)
         with archive.open(member) as stream:
             _skip(stream, offset)
             return np.frombuffer(stream.read(), dtype).astype(np.int64)
+
+
+def read(path: pathlib.Path, names: Sequence[str], expected: str) -> dict[str, np.ndarray]:
+    """Whole arrays of these names; the first must be there, and `expected` says what it is.
+
+    Raises:
+      EvaluationInputError: it is no .npz file, is damaged, holds objects or claims more than it has, or
+        lacks the first of `names`.
+    """
+    with _told(path), zipfile.ZipFile(_archive(path)) as archive:
+        there = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        for name in names:
+            if name in there:
+                _header(path, archive, there[name])
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in names if name in there}
+    if names[0] not in arrays:
+        raise EvaluationInputError(
+            f"{path} has no array `{names[0]}`; it has: {', '.join(there) or 'nothing'}. Expected {expected}."
+        )
+    return arrays
 
 
 @contextlib.contextmanager
@@ -156,8 +182,12 @@ def _skip(stream: io.BufferedIOBase, count: int) -> None:
 
 def _header(
     path: pathlib.Path, archive: zipfile.ZipFile, member: str
-) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, type and length of the header of an array, which claims no more than is there."""
+) -> tuple[tuple[int, ...], np.dtype, int, bool]:
+    """Shape, type, and length of the header of an array, and whether it is by column; it claims no more than is there.
+
+    Raises:
+      EvaluationInputError: it holds objects, or claims more.
+    """
     info, name = archive.getinfo(member), member.removesuffix(".npy")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
@@ -170,18 +200,13 @@ def _header(
             f"{path}: `{name}` holds Python objects ({dtype}), which are pickled and not read. Save arrays "
             "of numbers, of one shape each."
         )
-    if fortran and len(shape) > 1:
-        raise EvaluationInputError(
-            f"{path}: `{name}` is stored column by column, which cannot be read image by image. Save "
-            "numpy.ascontiguousarray(images)."
-        )
     claims, has = dtype.itemsize * math.prod(shape), info.file_size - offset
     if claims != has or info.file_size > _MOST_INFLATED * (info.compress_size + 64):
         raise EvaluationInputError(
             f"{path}: the header of `{name}` claims {dtype} {list(shape)}, which are {claims:,} bytes, but "
             f"the file holds {min(has, info.compress_size):,}. It is damaged: make it again."
         )
-    return shape, dtype, offset
+    return shape, dtype, offset, fortran and len(shape) > 1
 
 
 def _what(path: pathlib.Path) -> str:

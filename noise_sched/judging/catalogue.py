@@ -71,14 +71,14 @@ Recipe = Callable[[tuple[int, int, int], Any], Extractor]
 def _inception(weights: str) -> Recipe:
     path = published_weights.find("inception", weights)
     params = inception.convert(torch_weights.read(path))
-    made = inception.extractor(params, published_weights.digest(path))
+    made = inception.extractor(params, published_weights.digest("inception", path))
     return lambda shape, real: made
 
 
 def _dinov2(weights: str) -> Recipe:
     path = published_weights.find("dinov2", weights)
     module, params = dinov2.convert(torch_weights.read(path))
-    made = dinov2.extractor(module, params, published_weights.digest(path))
+    made = dinov2.extractor(module, params, published_weights.digest("dinov2", path))
     return lambda shape, real: made
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from noise_sched.interop.nvlabs.snapshot import Persistent
-from noise_sched.interop.nvlabs.unpickler import SnapshotError
+from noise_sched.interop.pickles.unpickler import ForeignFileError
 from noise_sched.networks import song
 
 # Arguments that the preconditioner knows too.
@@ -127,11 +127,11 @@ def fields(network: Persistent, state: Mapping[str, np.ndarray]) -> dict[str, An
       state: the arrays of the whole snapshot, for the fixed random frequencies.
 
     Raises:
-      SnapshotError: for another class, or a choice that our network does not have.
+      ForeignFileError: for another class, or a choice that our network does not have.
     """
     known = _KNOWN.get(network.class_name)
     if known is None:
-        raise SnapshotError(
+        raise ForeignFileError(
             f"has a network of class {network.class_name[:50]!r}; known are {', '.join(_KNOWN)}."
         )
     settings = {key: v for key, v in network.arguments().items() if key not in _SHAPE}
@@ -139,13 +139,13 @@ def fields(network: Persistent, state: Mapping[str, np.ndarray]) -> dict[str, An
         settings = _without_noise_width(settings)
     for key, value in settings.items():
         if not known.has(key, value):
-            raise SnapshotError(
+            raise ForeignFileError(
                 f"has a {network.class_name} with {ascii(key)[1:-1][:50]}={ascii(value)[:50]}, which "
                 f"{known.name} here does not have."
             )
     chosen = dict(known.defaults) | {k: v for k, v in settings.items() if k in known.defaults}
     if not 0 < chosen["num_blocks"] * len(chosen["channel_mult"]) <= len(state):
-        raise SnapshotError(f"has a {network.class_name} of more blocks than arrays: damaged.")
+        raise ForeignFileError(f"has a {network.class_name} of more blocks than arrays: damaged.")
     made = {_FIELDS.get(key, key): value for key, value in chosen.items()}
     name = known.name
     if name == "DDPMpp" and (made["embedding"], made["resample_filter"]) == _NCSN:
@@ -172,7 +172,7 @@ def _constants(known: Architecture, state: Mapping[str, np.ndarray]) -> dict[str
     """The fixed random frequencies and phases."""
     missing = sorted(set(known.constants.values()) - state.keys())
     if missing:
-        raise SnapshotError(f"has no {missing[0]}, which the network was trained with: damaged.")
+        raise ForeignFileError(f"has no {missing[0]}, which the network was trained with: damaged.")
     return {
         field: tuple(state[buffer].astype(float).ravel().tolist())
         for field, buffer in known.constants.items()
@@ -185,7 +185,7 @@ def _without_noise_width(settings: dict[str, Any]) -> dict[str, Any]:
     width = rest.pop("channel_mult_noise", 1)
     embedding = rest.get("embedding_type", "positional")
     if width != (2 if embedding == "fourier" else 1):
-        raise SnapshotError(
+        raise ForeignFileError(
             f"has a SongUNet with channel_mult_noise={ascii(width)[:50]} and embedding_type="
             f"{ascii(embedding)[:50]}, which is neither DDPM++ nor NCSN++."
         )

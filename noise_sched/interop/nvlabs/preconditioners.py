@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from noise_sched.interop.nvlabs.snapshot import Persistent
-from noise_sched.interop.nvlabs.unpickler import SnapshotError
+from noise_sched.interop.pickles.unpickler import ForeignFileError
 
 _LOWEST, _HIGHEST = 0.002, 80.0  # sigma_min and sigma_max of generate.py
 _LARGEST = 1e6  # of all numbers here, levels and noise levels; tables of levels are allocated
@@ -41,11 +41,11 @@ def choices(made: Persistent, loss: Any) -> Choices:
       loss: its "loss_fn", whose p(sigma) is kept for further training; not needed for sampling.
 
     Raises:
-      SnapshotError: for another class, or without the numbers that it needs.
+      ForeignFileError: for another class, or without the numbers that it needs.
     """
     known = _KNOWN.get(made.class_name)
     if known is None:
-        raise SnapshotError(
+        raise ForeignFileError(
             f"has a {made.class_name[:50]!r} under 'ema'; known are {', '.join(_KNOWN)}. It may be "
             "another project's file of the same kind."
         )
@@ -56,11 +56,11 @@ def number(made: Persistent, name: str, default: float | None = None) -> Any:
     """An attribute that is a number.
 
     Raises:
-      SnapshotError: if it is none, or none that a network could be made with.
+      ForeignFileError: if it is none, or none that a network could be made with.
     """
     value = made.state.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
-        raise SnapshotError(
+        raise ForeignFileError(
             f"has a {made.class_name[:50]!r} whose {name} is {ascii(value)[:50]}, not a number of "
             "usual size: damaged."
         )
@@ -71,11 +71,11 @@ def whole(made: Persistent, name: str) -> int:
     """An attribute that is a positive integer.
 
     Raises:
-      SnapshotError: if it is none.
+      ForeignFileError: if it is none.
     """
     value = number(made, name)
     if not isinstance(value, int) or value < 1:
-        raise SnapshotError(f"has a {made.class_name[:50]!r} whose {name} is {value}: damaged.")
+        raise ForeignFileError(f"has a {made.class_name[:50]!r} whose {name} is {value}: damaged.")
     return value
 
 
@@ -84,7 +84,7 @@ def _karras(made: Persistent) -> dict[str, Any]:
     no_limit = made.state.get("sigma_max", math.inf) == math.inf
     high = _HIGHEST if no_limit else min(_HIGHEST, float(number(made, "sigma_max")))
     if not low < high:
-        raise SnapshotError(f"has a {made.class_name} for sigma from {low} to {high}: no range.")
+        raise ForeignFileError(f"has a {made.class_name} for sigma from {low} to {high}: no range.")
     schedule = f"karras(sigma_min={low!r}, sigma_max={high!r}, rho=7.0)"
     return {"schedule": schedule, "grid": "edm()"}
 

@@ -11,7 +11,7 @@ from noise_sched import experiment
 from noise_sched.experiment import ConfigError, Experiment
 from noise_sched.interop.nvlabs import architectures, preconditioners, snapshot
 from noise_sched.interop.nvlabs.snapshot import Persistent
-from noise_sched.interop.nvlabs.unpickler import SnapshotError, brief
+from noise_sched.interop.pickles.unpickler import ForeignFileError, brief
 from noise_sched.networks.published import params_from_state_dict
 
 # Of generate.py (EDM) and generate_images.py (EDM2).
@@ -105,7 +105,7 @@ def _base() -> ConfigDict:
 def _check_encoder(encoder: Any, latents: bool) -> None:
     """Refuses a network of latents: EDM2's files name what turns its output into images."""
     if isinstance(encoder, Persistent) and encoder.class_name != _PIXELS and not latents:
-        raise SnapshotError(
+        raise ForeignFileError(
             f"makes latents for {encoder.class_name[:50]!r}, no images, and there is no such decoder "
             "here. --latents converts it all the same, to be drawn from Python."
         )
@@ -143,7 +143,7 @@ def _build(config: ConfigDict, state: dict[str, np.ndarray]) -> tuple[Experiment
         raise
     # Names and sizes from a file may be anything, and from inside a network any error may come.
     except Exception as error:
-        raise SnapshotError(f"has settings that make no network ({brief(error)}).") from None
+        raise ForeignFileError(f"has settings that make no network ({brief(error)}).") from None
     _check_same_arrays(config.network.name, expected, _shapes(params))
     return built, params
 
@@ -153,7 +153,7 @@ def _check_same_arrays(name: str, expected: Shapes, found: Shapes) -> None:
     differing = sorted(p for p in expected.keys() | found.keys() if expected.get(p) != found.get(p))
     if differing:
         path = differing[0]
-        raise SnapshotError(
+        raise ForeignFileError(
             f"has other arrays than {name} with the snapshot's own settings: "
             f"{len(differing)} differ, such as {path}: {found.get(path, 'absent')} there, "
             f"{expected.get(path, 'absent')} expected."

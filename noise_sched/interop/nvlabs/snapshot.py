@@ -12,9 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from noise_sched.interop.nvlabs import torch_tensors, unpickler
-from noise_sched.interop.nvlabs.torch_tensors import LEGACY_START, ZIP_START, Tensor
-from noise_sched.interop.nvlabs.unpickler import Array, File, Function, Sealed, SnapshotError, Table
+from noise_sched.interop.pickles import torch_tensors, unpickler
+from noise_sched.interop.pickles.torch_tensors import LEGACY_START, ZIP_START, Tensor
+from noise_sched.interop.pickles.unpickler import (
+    Array,
+    File,
+    ForeignFileError,
+    Function,
+    Sealed,
+    Table,
+)
 
 _PLAIN = (type(None), bool, int, float, str)
 _DEEPEST = 16  # modules within modules; the published networks have 4
@@ -28,17 +35,17 @@ class Persistent:
     state: dict[str, Any]
 
     def __setstate__(self, state: Any) -> None:
-        raise SnapshotError("sets the state of an object twice, which no snapshot does.")
+        raise ForeignFileError("sets the state of an object twice, which no snapshot does.")
 
     def arguments(self) -> dict[str, Any]:
         """What the constructor was called with, by name, as the published training does.
 
         Raises:
-          SnapshotError: if that was not recorded.
+          ForeignFileError: if that was not recorded.
         """
         args, kwargs = self.state.get("_init_args"), self.state.get("_init_kwargs")
         if args or not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
-            raise SnapshotError(
+            raise ForeignFileError(
                 f"has a {self.class_name[:50]!r} whose arguments were not recorded by name: damaged, or "
                 "not of the published training."
             )
@@ -56,7 +63,7 @@ class Container(metaclass=Sealed):
     def __setstate__(self, state: Any) -> None:
         """The attributes of the module."""
         if not isinstance(state, dict):
-            raise SnapshotError("has a torch container without attributes: damaged.")
+            raise ForeignFileError("has a torch container without attributes: damaged.")
         self.state = state
 
 
@@ -64,7 +71,7 @@ def _persistent(meta: Any) -> Persistent:
     match meta:
         case {"type": "class", "class_name": str(name), "state": dict() | None as state}:
             return Persistent(name, dict(state or {}))
-    raise SnapshotError("has a persistent object without a class name or state: damaged.")
+    raise ForeignFileError("has a persistent object without a class name or state: damaged.")
 
 
 NAMES: Table = {
@@ -82,16 +89,16 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     """The dict of a snapshot file.
 
     Raises:
-      SnapshotError: if the file is none; the message names it.
+      ForeignFileError: if the file is none; the message names it.
       OSError: if it cannot be read.
     """
     try:
         with open(path, "rb") as file:
             made = _load(file)
-    except SnapshotError as error:
-        raise SnapshotError(f"{path}: {error}") from None
+    except ForeignFileError as error:
+        raise ForeignFileError(f"{path}: {error}") from None
     if not isinstance(made, dict) or not isinstance(made.get("ema"), Persistent):
-        raise SnapshotError(
+        raise ForeignFileError(
             f"{path}: is a pickle, but no snapshot of EDM or EDM2, which has a network under 'ema'. "
             f"It holds {_kind(made)}."
         )
@@ -101,7 +108,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 def _load(file: File) -> Any:
     start = file.read(len(LEGACY_START))
     if start[:1] != b"\x80" and not start.startswith(ZIP_START):
-        raise SnapshotError(
+        raise ForeignFileError(
             f"is no pickle: it starts with {start[:8]!r}. Check that the download is complete and "
             "no web page."
         )
@@ -125,7 +132,7 @@ def state_dict(module: Persistent | Container) -> dict[str, np.ndarray]:
     """Name -> array of every parameter and buffer, as torch's `state_dict` names them.
 
     Raises:
-      SnapshotError: if the tree of modules is none.
+      ForeignFileError: if the tree of modules is none.
     """
     found: dict[str, np.ndarray] = {}
     _collect(module, "", found, set())
@@ -135,27 +142,27 @@ def state_dict(module: Persistent | Container) -> dict[str, np.ndarray]:
 def _collect(module: Any, prefix: str, found: dict[str, np.ndarray], seen: set[int]) -> None:
     # Every module once: a file that refers to one again and again cannot make this long.
     if id(module) in seen or prefix.count(".") > _DEEPEST:
-        raise SnapshotError(f"has a module within itself or twice, at {prefix[:50]!r}.")
+        raise ForeignFileError(f"has a module within itself or twice, at {prefix[:50]!r}.")
     seen.add(id(module))
     for group in ("_parameters", "_buffers"):
         for name, tensor in _entries(module, group):
             if isinstance(tensor, Tensor):
                 found[prefix + name] = tensor.array()
             elif tensor is not None:
-                raise SnapshotError(
+                raise ForeignFileError(
                     f"has {prefix[:50] + name[:50]!r}, which is no tensor: damaged."
                 )
     for name, child in _entries(module, "_modules"):
         if isinstance(child, Persistent | Container):
             _collect(child, f"{prefix}{name}.", found, seen)
         elif child is not None:
-            raise SnapshotError(f"has {prefix[:50] + name[:50]!r}, which is no module: damaged.")
+            raise ForeignFileError(f"has {prefix[:50] + name[:50]!r}, which is no module: damaged.")
 
 
 def _entries(module: Persistent | Container, group: str) -> list[tuple[str, Any]]:
     entries = module.state.get(group, {})
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
-        raise SnapshotError(f"has a module whose {group} is no dict of names: damaged.")
+        raise ForeignFileError(f"has a module whose {group} is no dict of names: damaged.")
     return list(entries.items())
 
 
@@ -163,11 +170,11 @@ def child(module: Persistent, name: str) -> Persistent:
     """The module of that name within another.
 
     Raises:
-      SnapshotError: if there is none.
+      ForeignFileError: if there is none.
     """
     found = dict(_entries(module, "_modules")).get(name)
     if not isinstance(found, Persistent):
-        raise SnapshotError(f"has a {module.class_name[:50]!r} without a network {name!r}.")
+        raise ForeignFileError(f"has a {module.class_name[:50]!r} without a network {name!r}.")
     return found
 
 
@@ -175,7 +182,7 @@ def plain(value: Any) -> Any:
     """A setting as Python's own number, string or flat tuple of them.
 
     Raises:
-      SnapshotError: for anything else.
+      ForeignFileError: for anything else.
     """
     if isinstance(value, Array):
         value = value.value.ravel().tolist()
@@ -183,4 +190,4 @@ def plain(value: Any) -> Any:
         return tuple(value)
     if isinstance(value, _PLAIN):
         return value
-    raise SnapshotError(f"has a setting that is a {type(value).__name__}: numbers are known.")
+    raise ForeignFileError(f"has a setting that is a {type(value).__name__}: numbers are known.")

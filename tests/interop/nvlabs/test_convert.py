@@ -17,8 +17,8 @@ from noise_sched import experiment
 from noise_sched.experiment import ConfigError, sampler, workdir
 from noise_sched.interop.nvlabs import settings, snapshot
 from noise_sched.interop.nvlabs.snapshot import Persistent
-from noise_sched.interop.nvlabs.torch_tensors import Storage, Tensor
-from noise_sched.interop.nvlabs.unpickler import SnapshotError
+from noise_sched.interop.pickles.torch_tensors import Storage, Tensor
+from noise_sched.interop.pickles.unpickler import ForeignFileError
 from noise_sched.training.checkpoints import Checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -254,7 +254,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("changes", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_what_has_no_counterpart_is_refused(changes, message):
-    with pytest.raises((SnapshotError, ConfigError), match=message):
+    with pytest.raises((ForeignFileError, ConfigError), match=message):
         settings.convert(as_read(**changes))
 
 
@@ -263,7 +263,7 @@ def test_latents_are_refused_unless_asked_for():
     loaded["encoder"] = Persistent("StandardRGBEncoder", {})
     settings.convert(loaded)
     loaded["encoder"] = Persistent("StabilityVAEEncoder", {})
-    with pytest.raises(SnapshotError, match="latents for 'StabilityVAEEncoder'"):
+    with pytest.raises(ForeignFileError, match="latents for 'StabilityVAEEncoder'"):
         settings.convert(loaded)
     settings.convert(loaded, latents=True)
 

@@ -16,7 +16,7 @@ from noise_sched import experiment
 from noise_sched.experiment import sampler, workdir
 from noise_sched.interop.nvlabs import settings, snapshot
 from noise_sched.interop.nvlabs.snapshot import Container, Persistent
-from noise_sched.interop.nvlabs.torch_tensors import Storage, Tensor
+from noise_sched.interop.pickles.torch_tensors import Storage, Tensor
 from noise_sched.networks.published import params_from_state_dict
 
 SONG = dict(

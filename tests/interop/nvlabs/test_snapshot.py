@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from noise_sched.interop.nvlabs import snapshot
-from noise_sched.interop.nvlabs.unpickler import SnapshotError
+from noise_sched.interop.pickles.unpickler import ForeignFileError
 
 HERE = pathlib.Path(__file__).parent
 TINY, ARRAYS = HERE / "tiny.pkl", np.load(HERE / "tiny.npz")
@@ -46,7 +46,7 @@ def test_objects_and_arguments():
     [{}, {"_init_args": (8,), "_init_kwargs": {}}, {"_init_kwargs": [1]}, {"_init_kwargs": {1: 2}}],
 )
 def test_arguments_have_names(recorded):
-    with pytest.raises(SnapshotError, match="not recorded by name"):
+    with pytest.raises(ForeignFileError, match="not recorded by name"):
         snapshot.Persistent("A", recorded).arguments()
 
 

@@ -9,8 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from noise_sched.interop.nvlabs import snapshot, torch_tensors
-from noise_sched.interop.nvlabs.unpickler import SnapshotError
+from noise_sched.interop.nvlabs import snapshot
+from noise_sched.interop.pickles import torch_tensors
+from noise_sched.interop.pickles.unpickler import ForeignFileError
 
 TINY = pathlib.Path(__file__).parent / "tiny.pkl"
 COMMAND = "touch marker"
@@ -100,7 +101,7 @@ FOREIGN = {
     "partial": called(("functools", "partial"), Opcodes(named(*RECONSTRUCT))),
     "an importer": called(("importlib", "import_module"), "this"),
     "the unpickler itself": called(("pickle", "loads"), Opcodes(b"C\x02N.")),
-    "our own code": called(("noise_sched.interop.nvlabs.unpickler", "Function"), "a"),
+    "our own code": called(("noise_sched.interop.pickles.unpickler", "Function"), "a"),
     "a class of another project": called(("torchvision.models.resnet", "ResNet")),
     "an attribute of a known name": Opcodes(
         b"\x8c\x17torch_utils.persistence"
@@ -118,7 +119,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("opcodes", FOREIGN.values(), ids=FOREIGN)
 def test_a_foreign_name_is_refused(opcodes):
-    with pytest.raises(SnapshotError, match="^file.pkl: asks for .*nothing was run"):
+    with pytest.raises(ForeignFileError, match="^file.pkl: asks for .*nothing was run"):
         read(opcodes)
 
 
@@ -168,7 +169,7 @@ TRICKS = {
 
 @pytest.mark.parametrize("opcodes", TRICKS.values(), ids=TRICKS)
 def test_a_trick_is_refused(opcodes):
-    with pytest.raises(SnapshotError) as error:
+    with pytest.raises(ForeignFileError) as error:
         read(opcodes)
     assert str(error.value).startswith("file.pkl: ") and "\n" not in str(error.value)
 
@@ -198,9 +199,9 @@ TENSORS = {
 
 @pytest.mark.parametrize("wrong", TENSORS.values(), ids=TENSORS)
 def test_an_impossible_tensor_is_refused(wrong):
-    with pytest.raises((SnapshotError, ValueError)) as error:
+    with pytest.raises((ForeignFileError, ValueError)) as error:
         snapshot.state_dict(read(parameters(tensor(**wrong)))["ema"])
-    assert isinstance(error.value, SnapshotError)
+    assert isinstance(error.value, ForeignFileError)
 
 
 def test_a_module_within_itself_is_refused():
@@ -208,14 +209,14 @@ def test_a_module_within_itself_is_refused():
     container = named("torch.nn.modules.container", "ModuleDict") + b")\x81q\x14"
     inner = container + b"}" + value("_modules") + b"}" + value("x") + b"h\x14ssb"
     loaded = read(network(_modules=b"}" + value("x") + inner + b"s"))
-    with pytest.raises(SnapshotError, match="within itself"):
+    with pytest.raises(ForeignFileError, match="within itself"):
         snapshot.state_dict(loaded["ema"])
 
 
 def test_deep_nesting_is_refused_or_read_but_does_not_crash():
     deep = b"]" * 100_000 + b"a" * 99_999
     loaded = read(network(_init_kwargs=b"}" + value("a") + deep + b"s"))
-    with pytest.raises(SnapshotError, match="a setting that is a list"):
+    with pytest.raises(ForeignFileError, match="a setting that is a list"):
         loaded["ema"].arguments()
 
 
@@ -237,7 +238,7 @@ def zipped(compression=zipfile.ZIP_STORED, **files):
 )
 def test_zip_files(files, message):
     zipped(**files)
-    with pytest.raises(SnapshotError, match=f"^file.pkl: .*{message}"):
+    with pytest.raises(ForeignFileError, match=f"^file.pkl: .*{message}"):
         snapshot.read(pathlib.Path("file.pkl"))
 
 
@@ -254,7 +255,7 @@ def test_zip_files(files, message):
 )
 def test_other_files(data, message):
     pathlib.Path("file.pkl").write_bytes(data)
-    with pytest.raises(SnapshotError, match=f"^file.pkl: .*{message}"):
+    with pytest.raises(ForeignFileError, match=f"^file.pkl: .*{message}"):
         snapshot.read(pathlib.Path("file.pkl"))
 
 
@@ -262,7 +263,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends():
     whole = TINY.read_bytes()
     for end in np.linspace(1, len(whole) - 1, 25).astype(int):
         pathlib.Path("file.pkl").write_bytes(whole[:end])
-        with pytest.raises(SnapshotError, match="truncated or no pickle"):
+        with pytest.raises(ForeignFileError, match="truncated or no pickle"):
             snapshot.read(pathlib.Path("file.pkl"))
 
 
@@ -276,12 +277,12 @@ def test_a_changed_byte_is_refused_or_harmless():
         pathlib.Path("file.pkl").write_bytes(changed)
         try:
             snapshot.state_dict(snapshot.read(pathlib.Path("file.pkl"))["ema"])
-        except SnapshotError:
+        except ForeignFileError:
             refused += 1
     assert 0 < refused < 60
 
 
 def test_a_legacy_stream_of_another_protocol_is_refused():
     stream = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(7, 2) + pickle.dumps({}, 2)
-    with pytest.raises(SnapshotError, match="protocol 7"):
+    with pytest.raises(ForeignFileError, match="protocol 7"):
         torch_tensors.load_stream(io.BytesIO(stream), {})

@@ -20,19 +20,21 @@ import numpy as np
 
 _REFUSED = {"INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
 _REFUSED |= {"NEXT_BUFFER", "READONLY_BUFFER"}
-# Codes of the NumPy scalars and arrays that a snapshot's settings hold.
+# Codes of the NumPy scalars and arrays that settings and statistics hold.
 _DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 
 
-class SnapshotError(ValueError):
-    """A file that is no snapshot, is damaged, or holds what this package has no counterpart for."""
+class ForeignFileError(ValueError):
+    """A file that is damaged, another than expected, or holds what this package has no counterpart for."""
 
 
 class Sealed(type):
     """The type of stand-in classes: a pickle's BUILD may not set their attributes."""
 
     def __setattr__(cls, name: str, value: Any) -> None:
-        raise SnapshotError(f"sets {name!r} of a class, which no snapshot does; nothing was run.")
+        raise ForeignFileError(
+            f"sets {name!r} of a class, which no sound file does; nothing was run."
+        )
 
 
 class Function:
@@ -48,8 +50,8 @@ class Function:
         return self._made(*args)
 
     def __setstate__(self, state: Any) -> None:
-        raise SnapshotError(
-            "sets the state of a function, which no snapshot does; nothing was run."
+        raise ForeignFileError(
+            "sets the state of a function, which no sound file does; nothing was run."
         )
 
 
@@ -69,8 +71,8 @@ class Restricted(pickle.Unpickler):
         """The stand-in of a name; never what the name means elsewhere."""
         full = f"{module_name}.{global_name}"
         if full not in self._table:
-            raise SnapshotError(
-                f"asks for {full[:200]!r}, which no EDM or EDM2 snapshot contains. It was not "
+            raise ForeignFileError(
+                f"asks for {full[:200]!r}, which no file of its kind contains. It was not "
                 "imported and nothing was run."
             )
         return self._table[full]
@@ -78,7 +80,7 @@ class Restricted(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         """What a storage's id stands for; only torch's own streams have them."""
         if self._persistent is None:
-            raise SnapshotError("refers to objects outside the file, which no snapshot does.")
+            raise ForeignFileError("refers to objects outside the file, which no sound file does.")
         return self._persistent(pid)
 
 
@@ -91,18 +93,18 @@ def load(file: File, table: Table, persistent: Callable[[Any], Any] | None = Non
       persistent: what to make of persistent ids; None refuses them.
 
     Raises:
-      SnapshotError: for anything but a sound pickle of these names.
+      ForeignFileError: for anything but a sound pickle of these names.
     """
     start = file.tell()
     _scan(file)
     file.seek(start)
     try:
         return Restricted(file, table, persistent).load()
-    except SnapshotError:
+    except ForeignFileError:
         raise
     # What a sound pickle asks of the wrong objects; the docs of pickle promise no smaller list.
     except Exception as error:
-        raise SnapshotError(f"is damaged or no snapshot ({brief(error)}).") from None
+        raise ForeignFileError(f"is damaged or no pickle of this kind ({brief(error)}).") from None
 
 
 def _scan(file: File) -> None:
@@ -112,15 +114,15 @@ def _scan(file: File) -> None:
         for opcode, arg, _ in pickletools.genops(file):
             count += 1
             if opcode.name in _REFUSED:
-                raise SnapshotError(
-                    f"uses the pickle opcode {opcode.name}, which no snapshot does; nothing was run."
+                raise ForeignFileError(
+                    f"uses the pickle opcode {opcode.name}, which no sound file does; nothing was run."
                 )
             if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(arg or 0) <= count:
-                raise SnapshotError(f"is damaged (entry {arg} of a memo of at most {count}).")
-    except SnapshotError:
+                raise ForeignFileError(f"is damaged (entry {arg} of a memo of at most {count}).")
+    except ForeignFileError:
         raise
     except Exception as error:  # genops raises many types for text in the wrong place
-        raise SnapshotError(f"is truncated or no pickle ({brief(error)}).") from None
+        raise ForeignFileError(f"is truncated or no pickle ({brief(error)}).") from None
 
 
 def brief(error: Exception) -> str:
@@ -136,7 +138,7 @@ class EasyDict(dict, metaclass=Sealed):
 
     def __setstate__(self, state: Any) -> None:
         if state:
-            raise SnapshotError("has a dict with attributes, which no snapshot has.")
+            raise ForeignFileError("has a dict with attributes, which no sound file has.")
 
 
 class Dtype(metaclass=Sealed):
@@ -146,13 +148,15 @@ class Dtype(metaclass=Sealed):
 
     def __init__(self, code: Any, *_: Any):
         if not isinstance(code, str) or code not in _DTYPES:
-            raise SnapshotError(f"has a NumPy array of type {str(code)[:20]!r}: not plain numbers.")
+            raise ForeignFileError(
+                f"has a NumPy array of type {str(code)[:20]!r}: not plain numbers."
+            )
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
         """(version, byte order, ...)."""
         if not (isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "=")):
-            raise SnapshotError("has a NumPy dtype with fields, which no snapshot has.")
+            raise ForeignFileError("has a NumPy dtype with fields, which no sound file has.")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
@@ -168,7 +172,7 @@ class Array(metaclass=Sealed):
         """(version, shape, dtype, column-major?, bytes)."""
         _, shape, dtype, column_major, raw = state
         if not isinstance(raw, bytes):
-            raise SnapshotError("has a NumPy array that is not bytes: damaged.")
+            raise ForeignFileError("has a NumPy array that is not bytes: damaged.")
         order = "F" if column_major is True else "C"
         self.value = np.frombuffer(raw, _dtype(dtype)).reshape(shape, order=order)
 
@@ -183,31 +187,36 @@ def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
 
 def _dtype(made: Any) -> np.dtype:
     if not isinstance(made, Dtype):
-        raise SnapshotError("has a NumPy array without a dtype: damaged.")
+        raise ForeignFileError("has a NumPy array without a dtype: damaged.")
     return made.dtype
 
 
 def _scalar(dtype: Any, raw: Any) -> Any:
     """A NumPy scalar as Python's own number."""
     if not isinstance(raw, bytes) or len(raw) != _dtype(dtype).itemsize:
-        raise SnapshotError("has a NumPy number of another length than its type: damaged.")
+        raise ForeignFileError("has a NumPy number of another length than its type: damaged.")
     return np.frombuffer(raw, _dtype(dtype))[0].item()
 
 
 def _latin1(text: Any, encoding: Any) -> bytes:
     """Bytes, as protocol 2 writes them."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise SnapshotError("has bytes in an unknown encoding: damaged.")
+        raise ForeignFileError("has bytes in an unknown encoding: damaged.")
     return text.encode("latin1")
 
 
-def _pairs(items: Any = ()) -> dict:
-    return {key: value for key, value in items}
+class OrderedDict(dict, metaclass=Sealed):
+    """collections.OrderedDict; here only the dict."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        """Drops the attributes: torch's state dicts have the modules' versions there."""
 
 
 def _set(items: Any = ()) -> set:
     if not isinstance(items, list):
-        raise SnapshotError("has a set that is not made of a list: damaged.")
+        raise ForeignFileError("has a set that is not made of a list: damaged.")
     return set(items)
 
 
@@ -226,7 +235,7 @@ PLAIN: Table = {
     "builtins.set": Function(_set),
     "__builtin__.set": Function(_set),  # protocol 2
     "_codecs.encode": Function(_latin1),
-    "collections.OrderedDict": Function(_pairs),
+    "collections.OrderedDict": OrderedDict,
     "dnnlib.util.EasyDict": EasyDict,
     "numpy.dtype": Function(Dtype),
     "numpy.ndarray": _NumpyArray,

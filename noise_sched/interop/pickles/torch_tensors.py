@@ -8,7 +8,7 @@ pickled on its own is a whole `torch.save` file as bytes, in one of two formats:
     zip       NAME/data.pkl is the object, NAME/data/KEY each storage, never compressed
 
 In both the object refers to its storages by persistent ids ("storage", class, key, device, length).
-A whole snapshot that was written again by `torch.save` has one of these formats too.
+A whole file that `torch.save` wrote has one of these formats too.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from noise_sched.interop.nvlabs import unpickler
-from noise_sched.interop.nvlabs.unpickler import File, Function, Sealed, SnapshotError, Table
+from noise_sched.interop.pickles import unpickler
+from noise_sched.interop.pickles.unpickler import File, ForeignFileError, Function, Sealed, Table
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -49,7 +49,7 @@ class StorageType:
     dtype: np.dtype
 
     def __setstate__(self, state: Any) -> None:
-        raise SnapshotError("sets the state of a storage class, which no snapshot does.")
+        raise ForeignFileError("sets the state of a storage class, which no sound file does.")
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,7 +61,7 @@ class Storage:
     raw: bytes = b""
 
     def __setstate__(self, state: Any) -> None:
-        raise SnapshotError("sets the state of a storage, which no snapshot does.")
+        raise ForeignFileError("sets the state of a storage, which no sound file does.")
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,31 +74,35 @@ class Tensor:
     strides: tuple[int, ...]
 
     def __setstate__(self, state: Any) -> None:
-        raise SnapshotError("sets the state of a tensor, which no snapshot does.")
+        raise ForeignFileError("sets the state of a tensor, which no sound file does.")
 
     def array(self) -> np.ndarray:
         """The numbers, a read-only view.
 
         Raises:
-          SnapshotError: if they reach beyond the storage, or repeat it.
+          ForeignFileError: if they reach beyond the storage, or repeat it.
         """
         count = 1
         for size in self.shape:  # Python's integers do not overflow
             count *= size
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if count > self.storage.length or (count and last >= self.storage.length):
-            raise SnapshotError(
+            raise ForeignFileError(
                 f"has a tensor of shape {list(self.shape)} in a storage of {self.storage.length}: "
                 "damaged."
             )
         flat = np.frombuffer(self.storage.raw, self.storage.dtype)
         if len(flat) != self.storage.length:
-            raise SnapshotError(f"has {len(flat)} of a storage's {self.storage.length}: truncated.")
+            raise ForeignFileError(
+                f"has {len(flat)} of a storage's {self.storage.length}: truncated."
+            )
         steps = [stride * flat.itemsize for stride in self.strides]
         try:
             view = np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
         except (ValueError, OverflowError) as error:  # too many axes; strides of an empty tensor
-            raise SnapshotError(f"has an odd tensor: damaged ({unpickler.brief(error)}).") from None
+            raise ForeignFileError(
+                f"has an odd tensor: damaged ({unpickler.brief(error)})."
+            ) from None
         view.flags.writeable = False
         return view
 
@@ -111,7 +115,7 @@ def load_stream(file: File, table: Table) -> Any:
       table: the names that the object may use.
 
     Raises:
-      SnapshotError: for a damaged file or other names.
+      ForeignFileError: for a damaged file or other names.
     """
     start = file.read(len(LEGACY_START))
     file.seek(-len(start), io.SEEK_CUR)
@@ -119,7 +123,7 @@ def load_stream(file: File, table: Table) -> Any:
         return _load_zip(file, table)
     if start == LEGACY_START:
         return _load_legacy(file, table)
-    raise SnapshotError("has a storage that is no torch.save stream: damaged.")
+    raise ForeignFileError("has a storage that is no torch.save stream: damaged.")
 
 
 def _load_legacy(file: File, table: Table) -> Any:
@@ -127,18 +131,20 @@ def _load_legacy(file: File, table: Table) -> Any:
     plain: Table = {}
     magic, protocol, system = (unpickler.load(file, plain) for _ in range(3))
     if (magic, protocol) != (_MAGIC, _PROTOCOL):
-        raise SnapshotError(f"has a torch.save stream of protocol {str(protocol)[:20]}, not 1001.")
+        raise ForeignFileError(
+            f"has a torch.save stream of protocol {str(protocol)[:20]}, not 1001."
+        )
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise SnapshotError("was written on a big-endian machine: write it again on another.")
+        raise ForeignFileError("was written on a big-endian machine: write it again on another.")
     made = unpickler.load(file, table, lambda pid: _persistent(pid, storages))
     keys = unpickler.load(file, plain)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise SnapshotError("has a torch.save stream without keys: damaged.")
+        raise ForeignFileError("has a torch.save stream without keys: damaged.")
     for key in keys:
         length = int.from_bytes(file.read(8), "little")
         storage = storages.get(key)
         if storage is None or storage.length != length:
-            raise SnapshotError("has a storage of another length than its tensor's: damaged.")
+            raise ForeignFileError("has a storage of another length than its tensor's: damaged.")
         storage.raw = _read(file, length * storage.dtype.itemsize)
     return made
 
@@ -149,11 +155,13 @@ def _load_zip(file: File, table: Table) -> Any:
         with zipfile.ZipFile(file) as archive:
             names = {name.partition("/")[2]: name for name in archive.namelist()}
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-                raise SnapshotError("is a compressed zip file, which torch.save never writes.")
+                raise ForeignFileError("is a compressed zip file, which torch.save never writes.")
             if "data.pkl" not in names:
-                raise SnapshotError("is a zip file, but none that torch.save wrote (no data.pkl).")
+                raise ForeignFileError(
+                    "is a zip file, but none that torch.save wrote (no data.pkl)."
+                )
             if "byteorder" in names and archive.read(names["byteorder"]) != b"little":
-                raise SnapshotError(
+                raise ForeignFileError(
                     "was written on a big-endian machine: write it again on another."
                 )
             data = io.BytesIO(archive.read(names["data.pkl"]))
@@ -161,7 +169,7 @@ def _load_zip(file: File, table: Table) -> Any:
             for key, storage in storages.items():
                 storage.raw = archive.read(names[f"data/{key}"])
     except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
-        raise SnapshotError(f"has a damaged zip file ({unpickler.brief(error)}).") from None
+        raise ForeignFileError(f"has a damaged zip file ({unpickler.brief(error)}).") from None
     return made
 
 
@@ -170,7 +178,7 @@ def _read(file: File, size: int) -> bytes:
     available = file.seek(0, io.SEEK_END) - position
     file.seek(position)
     if size > available:
-        raise SnapshotError(f"has {available} bytes of a storage of {size}: truncated.")
+        raise ForeignFileError(f"has {available} bytes of a storage of {size}: truncated.")
     return file.read(size)
 
 
@@ -188,15 +196,15 @@ def _persistent(pid: Any, storages: dict[str, Storage]) -> Any:
             None,
         ) if length >= 0:
             return storages.setdefault(key, Storage(dtype, length))
-    raise SnapshotError("refers to something that is no storage, which no snapshot does.")
+    raise ForeignFileError("refers to something that is no storage, which no sound file does.")
 
 
 def _load_from_bytes(raw: Any) -> Any:
     if not isinstance(raw, bytes):
-        raise SnapshotError("has a storage that is not bytes: damaged.")
+        raise ForeignFileError("has a storage that is not bytes: damaged.")
     made = load_stream(io.BytesIO(raw), _STORAGES)
     if not isinstance(made, Storage):
-        raise SnapshotError("has a torch.save stream that is no storage: damaged.")
+        raise ForeignFileError("has a torch.save stream that is no storage: damaged.")
     return made
 
 
@@ -207,13 +215,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Ten
         or not all(type(n) is int and n >= 0 for n in sizes)
         or len(shape) != len(strides)
     ):
-        raise SnapshotError("has a tensor without a storage or with an odd shape: damaged.")
+        raise ForeignFileError("has a tensor without a storage or with an odd shape: damaged.")
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
 def _parameter(data: Any, *_: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise SnapshotError("has a parameter that is no tensor: damaged.")
+        raise ForeignFileError("has a parameter that is no tensor: damaged.")
     return data
 
 
