@@ -4,10 +4,10 @@ r"""One trained model, many samplers: quality against the number of network pass
         --steps=5,10,20,50 --solver='ddim()' --solver='heun()' --metrics=class_agreement,swd
 
 Every combination of the given steps, solvers, grids, schedules and guidances is drawn and judged; what is not
-given is as in the workdir's config. A flag for specs may be repeated. Writes sweep.csv, a line for each sampler
-as soon as it is judged, and sweep.png: each metric against the passes for one image (NFE), a line for each
-solver. Killed, the same command goes on. Samplers that differ only in schedule and grid share a compiled
-program. All draw from the same noise.
+given is as in the workdir's config. A flag for specs may be repeated. Writes sweep.csv, a line for each
+sampler as soon as it is judged, and sweep.png: each metric against the passes for one image (NFE), a line
+for each solver. Killed, the same command goes on. Samplers that differ only in schedule and grid share a
+compiled program. All draw from the same noise.
 """
 
 import csv

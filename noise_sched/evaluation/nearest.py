@@ -4,8 +4,8 @@ The distance of two images is the root of their mean squared difference over the
 black and 1 white. The real images themselves say what counts as near and far: the distance of each to
 the nearest other one. An image is far (noise, or a thing that the data does not have) beyond the 99th
 percentile of those distances, and a copy (memorized) below the 1st: each holds for 1 % of the real images, by
-definition. Real images that are there twice are at no distance from each other; where more than 1 % are, only an
-image equal to a real one could be a copy, and `copies` counts those at distance 0, too.
+definition. Where more than 1 % of the real images are there twice, that percentile is 0; `copies` counts images
+at distance 0 as well.
 """
 
 import dataclasses

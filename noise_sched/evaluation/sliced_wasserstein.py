@@ -1,5 +1,102 @@
-"""stub"""
+"""Sliced Wasserstein distance of patches: do images have the same details as real ones, octave by octave?
+
+Karras et al. 2018 (arXiv 1710.10196), section 5, on `patches/*`: patches are projected onto random directions,
+and for each direction the Wasserstein distance of the two sets of numbers is the area between their
+quantile functions. The mean over 4 x 128 directions, times 1000.
+
+There each set is brought to mean 0 and standard deviation 1, channel by channel, by its own numbers, so that
+images of half the contrast score 0. Here both sets are scaled by the numbers of the real one. A distance is
+comparable with others of the same size of images, not with the paper's.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from noise_sched.evaluation.features import Features
+from noise_sched.evaluation.laplacian_patches import PATCHES, SIDE
+
+DIRECTIONS = 512
+_AT_A_TIME = 64  # directions whose projections are held in memory
 
 
-def sliced_wasserstein(a, b):
-    raise NotImplementedError
+@dataclasses.dataclass(frozen=True)
+class SlicedWasserstein:
+    """Sliced Wasserstein distances, times 1000.
+
+    Attributes:
+      distance: the mean over the levels of the pyramid.
+      levels: of each level, finest first.
+    """
+
+    distance: float
+    levels: tuple[float, ...]
+
+
+def sliced_wasserstein(
+    generated: Sequence[Features], real: Sequence[Features], seed: int = 0
+) -> SlicedWasserstein:
+    """Compares the patches of each level of the pyramid.
+
+    Args:
+      generated: one set of `patches/SIZE` per level.
+      real: the same of the real images; of any other number.
+      seed: of the directions.
+    """
+    levels = tuple(
+        1000 * _of_level(x, y, np.random.default_rng([seed, level]))
+        for level, (x, y) in enumerate(zip(generated, real, strict=True))
+    )
+    return SlicedWasserstein(float(np.mean(levels)), levels)
+
+
+def _of_level(x: Features, y: Features, rng: np.random.Generator) -> float:
+    length = y.length // PATCHES
+    mean, std = _scale(y, length // SIDE**2)
+    directions = rng.standard_normal((length, DIRECTIONS))
+    directions /= np.linalg.norm(directions, axis=0)
+    mean, inverse = np.tile(mean, SIDE**2), 1 / np.tile(std, SIDE**2)
+    distances = []
+    for start in range(0, DIRECTIONS, _AT_A_TIME):
+        some = directions[:, start : start + _AT_A_TIME] * inverse[:, None]
+        distances.append(_areas(*(_projected(each, mean, some) for each in (x, y))))
+    return float(np.mean(np.concatenate(distances)))
+
+
+def _scale(y: Features, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel; a channel without any spread is left as it is."""
+    count, total, squares = 0, np.zeros(channels), np.zeros(channels)
+    for block in y.blocks():
+        pixels = block.reshape(-1, channels)
+        count += len(pixels)
+        total += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    return mean, np.sqrt(np.where(variance > 0, variance, 1))
+
+
+def _projected(features: Features, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Sorted projections of all patches, [patches, directions]."""
+    found = np.empty((len(features) * PATCHES, directions.shape[1]), np.float32)
+    start = 0
+    for block in features.blocks():
+        patches = block.reshape(-1, len(mean))
+        found[start : start + len(patches)] = (patches - mean) @ directions
+        start += len(patches)
+    found.sort(axis=0)
+    return found
+
+
+def _areas(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The areas between the quantile functions of sorted columns, [directions]; exact for any two counts."""
+    ends = np.unique(np.concatenate([np.arange(1, len(each) + 1) / len(each) for each in (x, y)]))
+    widths = np.diff(ends, prepend=0)
+    middle = ends - widths / 2
+    rows_x, rows_y = (np.minimum((middle * len(e)).astype(int), len(e) - 1) for e in (x, y))
+    gaps = (
+        np.abs(x[rows_x, i].astype(np.float64) - y[rows_y, i].astype(np.float64))
+        for i in range(x.shape[1])
+    )
+    return np.array([widths @ gap for gap in gaps])

@@ -8,9 +8,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from noise_sched.evaluation import tones
 from noise_sched.evaluation.frechet import Statistics
 from noise_sched.evaluation.images import Images
 from noise_sched.evaluation.nearest import neighbours
+from noise_sched.evaluation.spectrum import mean_decibels
 from noise_sched.figures.images import grid
 from noise_sched.judging.judge import Report
 
@@ -18,8 +20,7 @@ KINDS = ("pixels", "tones", "spectrum")
 """The features that it needs."""
 
 _PAIRS, _ROWS = 24, 2
-_BRIGHTNESS, _CONTRAST = 0, 1  # columns of the tones
-_MOST = 10_000  # rows for a histogram
+_MOST, _BINS = 10_000, 40  # rows for a histogram
 
 
 def draw(
@@ -39,13 +40,14 @@ def draw(
     sets = {"images": report.generated}
     if not isinstance(real, Mapping):
         sets["real"] = report.reference
+    for column, axes in ((tones.BRIGHTNESS, brightness), (tones.CONTRAST, contrast)):
+        values = {name: f["tones"].values[:_MOST][:, column] for name, f in sets.items()}
+        edges = np.histogram_bin_edges(np.concatenate(list(values.values())), _BINS)
+        for name, each in values.items():
+            axes.hist(each, edges, density=True, histtype="step", label=name)
     for name, features in sets.items():
-        tones = features["tones"].values[:_MOST]
-        style = {"density": True, "histtype": "step", "label": name, "bins": 40}
-        brightness.hist(tones[:, _BRIGHTNESS], **style)
-        contrast.hist(tones[:, _CONTRAST], **style)
-        levels = features["spectrum"].values[:_MOST].mean(axis=0)
-        spectrum.plot(np.arange(len(levels)), levels, label=name)
+        levels = mean_decibels(features["spectrum"])
+        spectrum.plot(np.arange(1, len(levels) + 1), levels, label=name)
     brightness.set(xlabel="brightness (mean of an image)", ylabel="density")
     contrast.set(xlabel="contrast (standard deviation)")
     spectrum.set(xlabel="spatial frequency (cycles per image)", ylabel="power (dB)")
