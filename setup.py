@@ -32,21 +32,20 @@ DEPENDENCIES = [
     "grain>=0.2.12,<0.4",
     "jax>=0.10,<0.13",
     "jaxtyping>=0.3.2",
+    "matplotlib>=3.9",
     "ml_collections>=1.0,<2",
     "numpy>=2.0,<3",
     "optax>=0.2.5,<0.4",
     "orbax-checkpoint>=0.11.30,<0.14",
     "pillow>=10.3",
     "scikit-learn>=1.5,<2",
+    "scipy>=1.13",
     "tensorboardX>=2.6.2",
     "tensorflow-datasets>=4.9.9,<5",
     "tqdm>=4.66",
 ]
 
-COLAB = [
-    "ipykernel>=6.29",
-    "matplotlib>=3.9",
-]
+COLAB = ["ipykernel>=6.29"]
 
 EXTRAS = {
     # jax's own wheels for NVIDIA GPUs: CUDA 12, or CUDA 13 for newer drivers.
@@ -56,7 +55,6 @@ EXTRAS = {
     # Only to prepare the public TFDS datasets: nothing imports TensorFlow once they are prepared.
     "tf": ["tensorflow>=2.19", "importlib_resources>=6"],
     "colab": COLAB,
-    "bench": ["matplotlib>=3.9"],
     "test": [
         *COLAB,
         "beartype>=0.20",

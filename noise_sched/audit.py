@@ -146,7 +146,7 @@ def _define_flags() -> None:
         upper_bound=2**31 - 1,
     )
     flags.DEFINE_string("out", None, "A folder for report.json and report.png.")
-    flags.DEFINE_bool("picture", True, "Whether --out gets a picture; it needs matplotlib.")
+    flags.DEFINE_bool("picture", True, "Whether --out gets a picture.")
     flags.DEFINE_bool("strict", False, "Exit with 1 where anything found is more than a note.")
     flags.DEFINE_bool("lin_table", False, "Only print Table 1 of Lin et al. (arXiv 2305.08891).")
     flags.DEFINE_string("write_diffusers", None, "A file to keep the set-up in, for diffusers.")

@@ -19,6 +19,9 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
         "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
     ).strip()
 
+# There is a worker for each core: threads of NumPy's products would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Compile time dominates the suite: keep compiled programs between runs, workers, and the processes that
 # tests start. Most compile in less than half a second, and several tests use each.
 os.environ.setdefault(

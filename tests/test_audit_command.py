@@ -11,7 +11,7 @@ import pytest
 
 from configs import digits
 from noise_sched import audit, experiment
-from noise_sched.auditing import figure, report, text
+from noise_sched.auditing import report, text
 
 ROOT = pathlib.Path(__file__).parent.parent
 SD15 = {
@@ -130,13 +130,3 @@ def test_mistakes_get_one_message(command, args, message):
     code, _, err = command(*args)
     assert code == 2 and re.search(message, err) and "Traceback" not in err, err
     assert len(err.strip().splitlines()) <= 2 and not (ROOT / "x.json").exists()
-
-
-def test_no_matplotlib_is_told(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    config = digits.get_config("tiny").lock()
-    found = report.audit(experiment.facts_of(config))
-    with pytest.raises(ValueError, match="needs matplotlib.*colab.*--nopicture"):
-        figure.draw(found, tmp_path / "report.png")
-    text.keep(found, tmp_path, picture=False)
-    assert not (tmp_path / "report.png").exists()

@@ -4,24 +4,14 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from noise_sched.auditing.report import Curve, Report
 
 
 def draw(report: Report, path: str | pathlib.Path, title: str = "") -> None:
-    """Writes the picture of a report as PNG.
-
-    Raises:
-      ValueError: if matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError(
-            "the picture needs matplotlib: pip install 'noise_sched[colab]', or leave it out with "
-            "--nopicture."
-        ) from None
+    """Writes the picture of a report as PNG."""
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
     (gamma, logsnr), (density, steps) = figure.subplots(2, 2)

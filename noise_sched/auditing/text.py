@@ -56,7 +56,6 @@ def keep(report: Report, out: str | pathlib.Path, picture: bool = True, **about:
     """Writes report.json, and report.png, to a folder.
 
     Raises:
-      ValueError: if matplotlib is missing and a picture is wanted.
       OSError: if the folder cannot be written.
     """
     out = pathlib.Path(out)

@@ -1,8 +1,9 @@
 """Patches of a Laplacian pyramid: what the sliced Wasserstein distance compares.
 
-Karras et al. 2018 (arXiv 1710.10196), section 5. A level of the pyramid (Burt and Adelson 1983) is the image less
-what remains of it at half the size; its last level is what remains. So each level holds the details of one
-octave. At each level 7 x 7 patches are cut out at random places, which depend on the image's number alone.
+Karras et al. 2018 (arXiv 1710.10196), section 5. A level of the pyramid (Burt and Adelson 1983) is the image
+less what remains of it at half the size; its last level is what remains. So each level holds the details of
+one octave. At each level 7 x 7 patches are cut out at random places, which depend on the image's number
+alone.
 
 The kinds are `patches/SIZE`, SIZE the shorter side of the level: from the image's own down to 16, halved as
 long as both sides are even. 16 patches of each image's level, flat, in [0, 1] (differences: [-1, 1]); of at

@@ -3,9 +3,9 @@
 The distance of two images is the root of their mean squared difference over the numbers of `pixels`, with 0
 black and 1 white. The real images themselves say what counts as near and far: the distance of each to
 the nearest other one. An image is far (noise, or a thing that the data does not have) beyond the 99th
-percentile of those distances, and a copy (memorized) below the 1st: each holds for 1 % of the real images, by
-definition. Where more than 1 % of the real images are there twice, that percentile is 0; `copies` counts images
-at distance 0 as well.
+percentile of those distances, and a copy (memorized) below the 1st: each holds for 1 % of the real images,
+by definition. Where more than 1 % of the real images are there twice, that percentile is 0; `copies` counts
+images at distance 0 as well.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 
 from noise_sched.evaluation.features import BLOCK, Features
+from noise_sched.evaluation.precision_recall import squared_distances
 
 FAR_PERCENTILE = 99.0
 COPY_PERCENTILE = 1.0
@@ -67,10 +68,8 @@ def neighbours(
     count = len(generated)
     indices, squares = np.zeros(count, np.int64), np.full(count, np.inf)
     for column, others in enumerate(real.blocks()):
-        other_squares = np.sum(others**2, axis=1)
         for row, rows in enumerate(generated.blocks()):
-            # |x - y|^2 = |x|^2 - 2 x.y + |y|^2, which rounding may leave just below 0.
-            gap = np.sum(rows**2, axis=1)[:, None] - 2 * rows @ others.T + other_squares
+            gap = squared_distances(rows, others)
             if leave_self_out and row == column:
                 np.fill_diagonal(gap, np.inf)
             here = slice(row * BLOCK, row * BLOCK + len(rows))

@@ -183,7 +183,7 @@ def _skip(stream: io.BufferedIOBase, count: int) -> None:
 def _header(
     path: pathlib.Path, archive: zipfile.ZipFile, member: str
 ) -> tuple[tuple[int, ...], np.dtype, int, bool]:
-    """Shape, type, and length of the header of an array, and whether it is by column; it claims no more than is there.
+    """Shape, type, length of the header of an array, whether it is by column; it claims what is there.
 
     Raises:
       EvaluationInputError: it holds objects, or claims more.

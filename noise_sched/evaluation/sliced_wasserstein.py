@@ -1,8 +1,8 @@
-"""Sliced Wasserstein distance of patches: do images have the same details as real ones, octave by octave?
+"""Sliced Wasserstein distance of patches: do images have the details of real ones, octave by octave?
 
-Karras et al. 2018 (arXiv 1710.10196), section 5, on `patches/*`: patches are projected onto random directions,
-and for each direction the Wasserstein distance of the two sets of numbers is the area between their
-quantile functions. The mean over 4 x 128 directions, times 1000.
+Karras et al. 2018 (arXiv 1710.10196), section 5, on `patches/*`: patches are projected onto random
+directions, and for each direction the Wasserstein distance of the two sets of numbers is the area between
+their quantile functions. The mean over 4 x 128 directions, times 1000.
 
 There each set is brought to mean 0 and standard deviation 1, channel by channel, by its own numbers, so that
 images of half the contrast score 0. Here both sets are scaled by the numbers of the real one. A distance is

@@ -1,8 +1,9 @@
 """Radial power spectrum: do images have as much detail of every size as real ones?
 
-The kind `spectrum`: for each whole spatial frequency r (in cycles along the shorter side, from 1 to half of its
-pixels) the mean of |F|^2 over the frequencies whose radius rounds to r, where F is the discrete Fourier
-transform of the image (grey, in [0, 1], its mean taken off). Blur takes away high frequencies, noise adds to them.
+The kind `spectrum`: for each whole spatial frequency r (in cycles along the shorter side, from 1 to half of
+its pixels) the mean of |F|^2 over the frequencies whose radius rounds to r, where F is the discrete Fourier
+transform of the image (grey, in [0, 1], its mean taken off). Blur takes away high frequencies, noise adds
+to them.
 """
 
 import dataclasses

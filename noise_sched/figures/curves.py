@@ -11,8 +11,7 @@ r"""Figures of noise schedules: what the papers draw, for any of our objects.
     steps     where sampling looks               the levels of a path
 
 In all of them noise grows to the right. Each function draws into the matplotlib axes that it is given and
-returns them. matplotlib is the extra `colab`; it is imported when `panels` makes axes, never with the
-package.
+returns them.
 """
 
 import math
@@ -27,7 +26,7 @@ from jaxtyping import Array, Float, Key
 from noise_sched.diffusion.process import NoiseLevel, Process, diffuse, vp
 from noise_sched.diffusion.schedules import Schedule
 
-Axes: TypeAlias = Any  # matplotlib.axes.Axes, which need not be installed
+Axes: TypeAlias = Any  # matplotlib.axes.Axes, which its own stubs know half of
 
 _TIMES = 2001  # points of a curve
 _UNSCALED = vp()
@@ -42,17 +41,9 @@ def panels(columns: int, rows: int = 1, *, width: float = 4.5, height: float = 3
       rows: how many below each other.
       width: of each, in inches.
       height: of each, in inches.
-
-    Raises:
-      ImportError: matplotlib is not installed; says how to install it.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            "noise_sched.figures.curves draws with matplotlib, which is not installed: "
-            "pip install 'noise_sched[colab]'"
-        ) from error
+    import matplotlib.pyplot as plt  # it chooses a window system when it is imported
+
     size = (columns * width, rows * height)
     _, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     return list(axes.flat)

@@ -1,8 +1,5 @@
 """The figures show what the objects say; nothing is compared pixel by pixel."""
 
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -37,16 +34,6 @@ def test_panels_are_laid_out_row_by_row():
     assert tuple(found[0].figure.get_size_inches()) == (6, 2)
     assert found[3].get_subplotspec().rowspan.start == 1
     plt.close(found[0].figure)
-
-
-def test_without_matplotlib_it_says_what_to_install():
-    program = (
-        "import sys\nsys.modules['matplotlib'] = sys.modules['matplotlib.pyplot'] = None\n"
-        "from noise_sched.figures import curves\n"
-        "try:\n  curves.panels(1)\nexcept ImportError as error:\n  print(error)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "pip install 'noise_sched[colab]'" in result.stdout, result.stderr
 
 
 def test_gamma(axes):
