@@ -82,7 +82,7 @@ def _requested(generated: Features, real: Features) -> np.ndarray:
                 "`labels` in the .npz; for a folder, one folder per class, names like "
                 '000000_label3.png, or a labels.json ({"000000.png": 3, ...}).'
             )
-    known = np.unique(real.labels)
+    known = np.unique(np.asarray(real.labels))
     if generated.length != real.length or known[-1] >= real.length:
         raise EvaluationInputError(
             f"{real.name}: the classifier of {generated.length} classes was not trained on this reference, "

@@ -218,7 +218,12 @@ def _neighbourhoods(x: Float[Array, "n h w c"]) -> Float[Array, "n h w 9*c"]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(module: Classifier, params: Any, images: Array) -> Array:
-    return jnp.argmax(module.apply(params, jnp.asarray(images, jnp.float32))[1], -1)
+    return jnp.argmax(_logits(module, params, jnp.asarray(images, jnp.float32)), -1)
+
+
+def _logits(module: Classifier, params: Any, images: Array, dropout: Array | None = None) -> Array:
+    both: Any = module.apply(params, images, dropout)
+    return both[1]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -231,8 +236,7 @@ def _fit(module: Classifier, steps: int, images: Array, labels: Array, key: Arra
     targets = optax.smooth_labels(jax.nn.one_hot(labels, module.classes), _LABEL_SMOOTHING)
 
     def loss(params, batch, wanted, dropout):
-        logits = module.apply(params, batch, dropout)[1]
-        return optax.softmax_cross_entropy(logits, wanted).mean()
+        return optax.softmax_cross_entropy(_logits(module, params, batch, dropout), wanted).mean()
 
     def step(carry, key):
         params, state = carry
