@@ -178,7 +178,7 @@ def notes(about: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
     if settings:
         lines.append(
             f"The classifier was trained on the real images: right on {settings['held_out_accuracy']:.2%} of "
-            f"{settings['held_out']:,} that it had not seen (seed {settings['seed']})."
+            f"{settings['held_out_images']:,} that it had not seen (seed {settings['seed']})."
         )
     if "inception" in about["extractors"] and about["images"]["shape"][2] == 1:
         lines.append("Grey images were repeated to three channels for Inception.")
