@@ -2,8 +2,8 @@ r"""Frechet distance of two sets of features, taken as Gaussians: FID, FD-DINOv2
 
     d^2 = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)                                            (1)
 
-(Dowson and Landau 1982; as FID Heusel et al. 2017, arXiv 1706.08500), with means and covariances (of n - 1) in
-float64. What is reported is d^2, as by everyone.
+(Dowson and Landau 1982; as FID Heusel et al. 2017, arXiv 1706.08500), with means and covariances (of n - 1)
+in float64. What is reported is d^2, as by everyone.
 
 With S2 = F F^T the matrix F^T S1 F has the eigenvalues of S1 S2 (but for zeros) and is symmetric, so that
 the last trace is the sum of the roots of its eigenvalues: no root of a product is taken, and covariances
@@ -173,9 +173,9 @@ def _standard_error(
 ) -> float:
     """Of the distance under draws of as many images, from each image's influence.
 
-    With y = x - m1 the distance changes by 2 (m1 - m2).y + y.(I - T) y less its mean when more weight is put on
-    an image x: (I - T) is the derivative of tr S1 - 2 tr (S1 S2)^(1/2) in S1, T = F (F^T S1 F)^(-1/2) F^T the
-    optimal transport of one Gaussian to the other, of directions that both have.
+    With y = x - m1 the distance changes by 2 (m1 - m2).y + y.(I - T) y less its mean when an image x gets more
+    weight: I - T is the derivative of tr S1 - 2 tr (S1 S2)^(1/2) in S1, and T = F (F^T S1 F)^(-1/2) F^T the
+    optimal transport of one Gaussian to the other, in the directions that both have.
     """
     values, vectors = linalg.eigh(factor.T @ whole.covariance @ factor, driver="evr")
     values = _known(values)

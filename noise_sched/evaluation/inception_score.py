@@ -1,8 +1,8 @@
 """Inception Score: are images of clear classes, and of many?
 
-Salimans et al. 2016 (arXiv 1606.03498): exp of the mean over images of KL(p(class | image) || p(class)), where p is
-the softmax of Inception's logits without their bias and p(class) the mean over the images; of ten splits, each
-by itself. It never sees a real image and was made for ImageNet's classes.
+Salimans et al. 2016 (arXiv 1606.03498): exp of the mean over images of KL(p(class | image) || p(class)),
+where p is the softmax of Inception's logits without their bias and p(class) the mean over the images; of ten
+splits, each by itself. It never sees a real image and was made for ImageNet's classes.
 """
 
 import dataclasses

@@ -133,7 +133,9 @@ def test_a_reference_that_cannot_be_learned_is_refused(labels, message):
 def test_agreement_counted_by_hand():
     seen = [0, 0, 1, 1, 1]
     generated = features([0, 0, 1, 0, 0], np.eye(3)[seen])
-    assert agreement.class_agreement(generated, features([0, 1, 2])) == agreement.ClassAgreement(
+    assert class_agreement.class_agreement(
+        generated, features([0, 1, 2])
+    ) == class_agreement.ClassAgreement(
         agreement=0.6,
         agreeing=3,
         images=5,
@@ -167,4 +169,4 @@ def test_agreement_counted_by_hand():
 )
 def test_features_that_cannot_agree_are_refused(generated, real, message):
     with pytest.raises(EvaluationInputError, match=message):
-        agreement.class_agreement(generated, real)
+        class_agreement.class_agreement(generated, real)
