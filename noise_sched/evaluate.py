@@ -84,6 +84,7 @@ def evaluate(
         metrics,
         pathlib.Path(cache).expanduser(),
         weights=weights,
+        name=images.name,
         also=picture.KINDS if place is not None and draw else (),
     )
     found = judge(images)

@@ -173,9 +173,9 @@ def _standard_error(
 ) -> float:
     """Of the distance under draws of as many images, from each image's influence.
 
-    With y = x - m1 the distance changes by 2 (m1 - m2).y + y.(I - T) y less its mean when an image x gets more
-    weight: I - T is the derivative of tr S1 - 2 tr (S1 S2)^(1/2) in S1, and T = F (F^T S1 F)^(-1/2) F^T the
-    optimal transport of one Gaussian to the other, in the directions that both have.
+    With y = x - m1 the distance changes by 2 (m1 - m2).y + y.(I - T) y less its mean when an image x gets
+    more weight: I - T is the derivative of tr S1 - 2 tr (S1 S2)^(1/2) in S1, and T = F (F^T S1 F)^(-1/2) F^T
+    is the optimal transport of one Gaussian to the other, in the directions that both have.
     """
     values, vectors = linalg.eigh(factor.T @ whole.covariance @ factor, driver="evr")
     values = _known(values)

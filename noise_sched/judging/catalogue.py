@@ -3,8 +3,12 @@
 A new metric is one line of `METRICS`; a new kind of features one of `RECIPES`.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
 
 from noise_sched.evaluation import (
     classifier,
@@ -82,10 +86,18 @@ def _dinov2(weights: str) -> Recipe:
     return lambda shape, real: made
 
 
+def _trained(real: Images) -> classifier.Trained:
+    """The classifier of the real images; on several hosts that of the first, to the bit."""
+    own = classifier.train(real)
+    if jax.process_count() == 1:
+        return own
+    return dataclasses.replace(own, params=multihost_utils.broadcast_one_to_all(own.params))
+
+
 # The first word of a kind of features -> (folder of weights) -> recipe; weights are read at once, and what
 # takes long, such as training the classifier, is left to the recipe.
 RECIPES: dict[str, Callable[[str], Recipe]] = {
-    "classifier": lambda weights: lambda shape, real: classifier.extractor(classifier.train(real)),
+    "classifier": lambda weights: lambda shape, real: classifier.extractor(_trained(real)),
     "patches": lambda weights: lambda shape, real: laplacian_patches.extractor(shape),
     "spectrum": lambda weights: lambda shape, real: spectrum.extractor(shape),
     "tones": lambda weights: lambda shape, real: tones.extractor(),

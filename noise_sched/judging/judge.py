@@ -65,6 +65,7 @@ class Judge:
       weights: a folder of published weights; "" looks into the usual places.
       beside: whether the real images are measured against themselves, too.
       also: kinds of features to extract besides, for a picture.
+      name: of the images that will be judged, for messages.
       mesh: the devices; None for all.
 
     Raises:
@@ -82,6 +83,7 @@ class Judge:
         weights: str = "",
         beside: bool = True,
         also: Sequence[str] = (),
+        name: str = "the images",
         mesh: Mesh | None = None,
     ):
         catalogue.check_names(metrics)
@@ -91,7 +93,7 @@ class Judge:
         if isinstance(real, Mapping):
             catalogue.check_statistics(self._metrics, real)
         else:
-            check_same_shape("the images", shape, real)
+            check_same_shape(name, shape, real)
             self._check("reference", real)
         kinds = [metric.features for metric in self._metrics.values()]
         self._recipes = catalogue.recipes([*kinds, *also], weights)
