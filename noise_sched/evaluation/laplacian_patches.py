@@ -25,7 +25,7 @@ SEED = 0  # of the places
 
 _FILTER = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
-Images = Float[Array, "n height width channels"]
+Images = Float[Array, "n _ _ channels"]
 
 
 def extractor(shape: tuple[int, int, int]) -> Extractor:
