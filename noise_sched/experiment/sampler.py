@@ -10,7 +10,7 @@ On several hosts all of them draw and the first writes; both folders have to be 
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,13 @@ from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
 from noise_sched.training.progress import Progress
 
+BEST = "best"
+Step: TypeAlias = int | str | None
 
-def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=None) -> bool:
+
+def run(
+    config: ConfigDict, folder: Folder, out: Folder, num_images: int, step: Step = None
+) -> bool:
     """Draws `num_images` images with the model in `folder` into `out`, unless they are there.
 
     Args:
@@ -37,7 +42,7 @@ def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=N
       folder: the workdir.
       out: a new or empty folder, or one that an equal call wrote, to the end or not.
       num_images: how many.
-      step: of the checkpoint; None is the newest.
+      step: of the checkpoint; None is the newest, "best" that of config.eval.best.
 
     Returns:
       Whether anything had to be drawn.
@@ -58,8 +63,8 @@ def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=N
             if drawn_at is None:
                 _draw(exp, guide, folder, out, num_images, step, settings)
                 return True
-    # Where the newest checkpoint is asked for, reading tells which it is.
-    found = _restore(exp, folder, None)[0] if step is None else step
+    # Where the newest or best checkpoint is asked for, reading tells which it is.
+    found = step if isinstance(step, int) else _restore(exp, folder, step)[0]
     samples.check_same_step(out, drawn_at, found)
     return False
 
@@ -70,7 +75,7 @@ def _draw(
     folder: Folder,
     out: Folder,
     num_images: int,
-    step: int | None,
+    step: Step,
     settings: dict,
 ) -> None:
     """Draws into a folder that is held; what keeps the weights from being read leaves nothing there."""
@@ -159,14 +164,14 @@ def drawer(
 
 
 def restore(
-    exp: Experiment, folder: Folder, step: int | None
+    exp: Experiment, folder: Folder, step: Step
 ) -> tuple[int, Any, tuple[Experiment | None, Any]]:
     """The step of a workdir's checkpoint, its averaged parameters, and the guide that its config names.
 
     Args:
       exp: the workdir's experiment.
       folder: the workdir.
-      step: of the checkpoint; None is the newest.
+      step: of the checkpoint; None is the newest, "best" that of config.eval.best.
 
     Raises:
       ValueError, OSError: what is not there, or does not fit.
@@ -177,16 +182,32 @@ def restore(
     return step, params, (guide, worse)
 
 
-def _restore(exp: Experiment, folder: Folder, step: int | None):
+def _restore(exp: Experiment, folder: Folder, step: Step):
+    if step == BEST:
+        return _restore_from(exp, _best(folder), None)
     if not workdir.checkpoints(folder).is_dir():
         raise FileNotFoundError(
             f"--workdir={folder} has no checkpoints yet: train first, with\n  python -m "
             f"noise_sched.train --config=... --workdir={folder}"
         )
+    return _restore_from(exp, workdir.checkpoints(folder), step)
+
+
+def _best(folder: Folder) -> Folder:
+    place = workdir.best(folder)
+    if not place.is_dir():
+        raise FileNotFoundError(
+            f"--step=best: --workdir={folder} has none. Train with --config.train.eval_every=1000 and "
+            "--config.eval.best='swd/distance' (or another figure), or leave --step out for the newest."
+        )
+    return place
+
+
+def _restore_from(exp: Experiment, directory: Folder, step: int | None):
     abstract = exp.averages(jax.eval_shape(exp.init_params, jax.random.key(0)))
     everywhere = partitioning.replicated(partitioning.make_mesh())
     abstract = partitioning.with_shardings(abstract, jax.tree.map(lambda _: everywhere, abstract))
-    with Checkpoints(workdir.checkpoints(folder), read_only=True) as checkpoints:
+    with Checkpoints(directory, read_only=True) as checkpoints:
         step, averages = checkpoints.restore_ema(abstract, step=step)
     return step, exp.drawn_average(averages)
 

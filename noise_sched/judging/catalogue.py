@@ -130,17 +130,19 @@ def check_names(metrics: Sequence[str]) -> None:
         )
 
 
-def without_weights(images: Images, real: Images | Mapping[str, Statistics]) -> list[str]:
-    """The metrics that need no published weights and can judge these images."""
+def without_weights(
+    count: int, labelled: bool, real: Images | Mapping[str, Statistics]
+) -> list[str]:
+    """The metrics that need no published weights and can judge so many images beside these real ones."""
     if isinstance(real, Mapping):
         return [name for name, metric in METRICS.items() if metric.features in real]
-    fewest = min(len(images), len(real) // 2)
+    fewest = min(count, len(real) // 2)
     return [
         name
         for name, metric in METRICS.items()
         if _first_word(metric) not in _NEED_WEIGHTS
         and metric.fewest <= fewest
-        and (images.labelled or not metric.labels)
+        and (labelled or not metric.labels)
         and (real.labelled or _first_word(metric) != "classifier")
     ]
 

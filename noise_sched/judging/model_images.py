@@ -97,14 +97,14 @@ def model_images(
     )
 
 
-def of_workdir(config: ConfigDict, workdir: str, count: int, step: int | None) -> ModelImages:
+def of_workdir(config: ConfigDict, workdir: str, count: int, step: sampler.Step) -> ModelImages:
     """The images of a trained model.
 
     Args:
       config: the workdir's, with whatever changes in config.sample.
       workdir: its folder.
       count: how many.
-      step: of the checkpoint; None is the newest.
+      step: of the checkpoint; None is the newest, "best" that of config.eval.best.
 
     Raises:
       ValueError, OSError: for a config or workdir that cannot work.
