@@ -68,7 +68,7 @@ def test_a_sweep_that_is_killed_goes_on(run, tmp_path, monkeypatch):
         ("heun()", 3, 4),
     ]
     # Schedules share a program; each of the two starts made those that it needed.
-    assert len(made) == 3 + 4
+    assert len(made) == 4 + 4
     with (out / "sweep.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     assert read[-1]["schedule"] == "sigmoid(-3, 3, tau=0.9)"
