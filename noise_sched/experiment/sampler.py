@@ -52,7 +52,7 @@ def run(
         is drawn or written.
     """
     exp = experiment.from_config(config)
-    capacity.check_images("num_images", num_images, exp.image_shape)
+    capacity.check_images("num_images", num_images, exp.image_shape, out)
     guide = _guide(exp)
     settings = _settings(config, folder, num_images)
     drawn_at = hosts.first(lambda: samples.look(out, settings))
@@ -85,8 +85,49 @@ def _draw(
     hosts.first(lambda: samples.claim(out, settings))
     noise_key, label_key = keys.of_sampling(config.sample.seed)
     labels = np.asarray(draw_labels(label_key, config, num_images))
-    images = draw_images(exp, params, noise_key, labels, (guide, worse))
-    hosts.first(lambda: samples.write(out, images, labels, settings | {"step": step}))
+    draw, batch = by_number(exp, params, noise_key, labels, (guide, worse))
+    settings = settings | {"step": step}
+    with Progress(num_images, unit="image") as bar:
+
+        def images(start: int, stop: int) -> np.ndarray:
+            done = []
+            for first in range(start, stop, batch):
+                done.append(draw(first, min(first + batch, stop)))
+                bar.update(len(done[-1]))
+            return np.concatenate(done)
+
+        if num_images <= samples.MOST_IN_ONE:
+            drawn = images(0, num_images)
+            hosts.first(lambda: samples.write(out, drawn, labels, settings))
+        else:
+            _draw_shards(out, images, labels, settings, samples.shard_size(exp.image_shape), bar)
+
+
+def _draw_shards(
+    out: Folder,
+    images: Callable[[int, int], np.ndarray],
+    labels: np.ndarray,
+    settings: dict,
+    size: int,
+    bar: Progress,
+) -> None:
+    """Draws the shards that are not there, each held alone and written before the next is drawn.
+
+    Batches begin with each shard, wherever a run was killed: on the same devices it comes out bit for bit
+    as an undisturbed one.
+    """
+    missing = hosts.first(lambda: samples.missing_shards(out, len(labels), size))
+    for shard, start in enumerate(range(0, len(labels), size)):
+        stop = min(start + size, len(labels))
+        if shard not in missing:
+            bar.update(stop - start)
+            continue
+        drawn = images(start, stop)
+        # The closure is called at once.
+        hosts.first(
+            lambda s=shard, d=drawn, b=start, e=stop: samples.write_shard(out, s, d, labels[b:e])
+        )
+    hosts.first(lambda: samples.finish_shards(out, settings | {"shard_size": size}))
 
 
 def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Array, "count"]:
@@ -101,35 +142,42 @@ def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Arra
     return jax.vmap(lambda k: jax.random.randint(k, (), 0, config.network.num_classes))(own_keys)
 
 
-def draw_images(
+def by_number(
     exp: Experiment,
     params: Any,
     key: Key[Array, ""],
     labels: np.ndarray,
     guide: tuple[Experiment | None, Any] = (None, None),
-) -> np.ndarray:
-    """uint8 images [n, h, w, c], in batches split over the devices, with a progress bar.
+    run: Callable[..., Array] | None = None,
+) -> tuple[Callable[[int, int], np.ndarray], int]:
+    """What draws images start ... stop - 1 of a run, split over the devices, and the best number at a time.
 
     Args:
       exp: the experiment, whose config.sample says how.
       params: the network's parameters.
       key: of the run; image i uses key and i alone.
-      labels: one per image, -1 for none.
+      labels: one per image of the run, -1 for none.
       guide: for autoguidance, the worse model's experiment and parameters.
+      run: the compiled function; None is `exp.sampler(guide)`.
+
+    Returns:
+      A function (start, stop) -> uint8 [stop - start, h, w, c], which all hosts have to call, and the size
+      of its batches, which begin at `start`.
     """
     mesh = partitioning.make_mesh()
-    draw, count = drawer(exp, mesh, key, guide[0]), len(labels)
+    draw, count = drawer(exp, mesh, key, guide[0], run), len(labels)
     size = -(-min(exp.config.sample.batch_size, count) // mesh.size) * mesh.size
     params, worse = jax.device_put((params, guide[1]), partitioning.replicated(mesh))
-    done = []
-    with Progress(count, unit="image") as bar:
-        for start in range(0, count, size):
+
+    def images(start: int, stop: int) -> np.ndarray:
+        done = []
+        for first in range(start, stop, size):
             # The last batch is filled up, so that one compiled program serves all.
-            index = np.arange(start, start + size)
-            images = to_uint8(draw(params, index, labels[index % count], worse))
-            done.append(images[: count - start])
-            bar.update(len(done[-1]))
-    return np.concatenate(done)
+            index = np.arange(first, first + size)
+            done.append(to_uint8(draw(params, index, labels[index % count], worse)))
+        return np.concatenate(done)[: stop - start]
+
+    return images, size
 
 
 def drawer(
