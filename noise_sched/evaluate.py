@@ -167,9 +167,9 @@ def main() -> None:
         images = command_line.required("images", "--images=runs/digits/samples")
         for name in ("images", "reference"):
             command_line.check_local(name, options[name].value or "")
-        for name in ("out", "cache"):
-            if options[name].value is not None:
-                command_line.check_path(name, options[name].value)
+        for name, path in (("out", options.out), ("cache", options.cache)):
+            if path is not None:
+                command_line.check_path(name, str(path))
         if options.metrics is not None:
             catalogue.check_names(options.metrics)
         step = command_line.step()

@@ -162,7 +162,7 @@ def main() -> None:
         workdir.load_config(folder)
         if options.metrics is not None:
             catalogue.check_names(options.metrics)
-        choices = {axis: options[axis].value for axis in AXES if options[axis].value}
+        choices: dict[str, Any] = {n: options[n].value for n in AXES if options[n].value}
         if options.steps:
             choices["steps"] = [_whole(text) for text in options.steps]
         real = None

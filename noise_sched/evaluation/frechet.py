@@ -11,6 +11,7 @@ without full rank need no epsilon.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -131,26 +132,36 @@ def frechet(generated: Features, real: Features | Statistics, seed: int = 0) -> 
 
 def _distance(a: Statistics, b: Statistics, factor: np.ndarray) -> float:
     """Equation (1), with F of the second covariance."""
-    root = np.sqrt(_known(linalg.eigvalsh(factor.T @ a.covariance @ factor))).sum()
+    root = np.sqrt(_eigen_of_product(a.covariance, factor)[0]).sum()
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * root
     return float(np.sum((a.mean - b.mean) ** 2) + spread)
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """F of S = F F^T, [length, rank]."""
-    values, vectors = linalg.eigh(covariance, driver="evr")
-    values = _known(values)
-    return vectors[:, values > 0] * np.sqrt(values[values > 0])
+    values, vectors = _eigen(covariance, np.linalg.norm(covariance))
+    return vectors * np.sqrt(values)
 
 
-def _known(values: np.ndarray) -> np.ndarray:
-    """Eigenvalues of a matrix without negative ones, with 0 for those that are nothing but rounding.
+def _eigen_of_product(covariance: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`_eigen` of F^T S F."""
+    largest = np.sum(factor**2, axis=0).max(
+        initial=0.0
+    )  # of F F^T: the columns are at right angles
+    return _eigen(factor.T @ covariance @ factor, largest * np.linalg.norm(covariance))
 
-    Each is known to about eps times the largest, times their number at worst, as the rank of a matrix is
-    decided. The root of what is left of a 0, 1e-16, would be 1e-8, in hundreds of directions.
+
+def _eigen(matrix: np.ndarray, size: float | np.floating) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues above 0 of a symmetric matrix without negative ones, and their vectors as columns.
+
+    What is not above length * eps * size, `size` the norms of the matrices it was computed from, is 0 for all
+    that is known, as the rank of a matrix is decided. It must be left out: the root of what rounding leaves
+    of a 0, 1e-16, would be 1e-8, in hundreds of directions.
     """
-    floor = values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
-    return np.where(values > floor, values, 0.0)
+    found: Any = linalg.eigh(matrix, driver="evr")
+    values, vectors = found
+    known = values > float(size) * len(values) * np.finfo(np.float64).eps
+    return values[known], vectors[:, known]
 
 
 def _curve(
@@ -177,10 +188,8 @@ def _standard_error(
     more weight: I - T is the derivative of tr S1 - 2 tr (S1 S2)^(1/2) in S1, and T = F (F^T S1 F)^(-1/2) F^T
     is the optimal transport of one Gaussian to the other, in the directions that both have.
     """
-    values, vectors = linalg.eigh(factor.T @ whole.covariance @ factor, driver="evr")
-    values = _known(values)
-    kept = values > 0
-    half = factor @ (vectors[:, kept] * values[kept] ** -0.25)  # T = half half^T
+    values, vectors = _eigen_of_product(whole.covariance, factor)
+    half = factor @ (vectors * values**-0.25)  # T = half half^T
     shift = 2 * (whole.mean - real.mean)
     influences = []
     for block in generated.blocks():

@@ -4,13 +4,13 @@ What its headers claim is checked before memory is asked for, and nothing in it 
 """
 
 import contextlib
-import io
 import math
 import pathlib
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class NpzImages:
             self._count, self.shape = full[0], (full[1], full[2], full[3])
             self.labels = self._read_labels(archive, names.get(_LABELS[_IMAGES.index(key)]))
         self.labelled = self.labels is not None and bool((self.labels >= 0).all())
-        self._stream: io.BufferedIOBase | None = None
+        self._stream: Any = None
         self._next = 0
 
     def __len__(self) -> int:
@@ -175,7 +175,7 @@ def _archive(path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _skip(stream: io.BufferedIOBase, count: int) -> None:
+def _skip(stream: Any, count: int) -> None:
     while count:
         skipped = len(stream.read(min(count, 2**20)))
         if not skipped:

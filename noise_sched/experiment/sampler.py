@@ -238,7 +238,7 @@ def _restore(exp: Experiment, folder: Folder, step: Step):
             f"--workdir={folder} has no checkpoints yet: train first, with\n  python -m "
             f"noise_sched.train --config=... --workdir={folder}"
         )
-    return _restore_from(exp, workdir.checkpoints(folder), step)
+    return _restore_from(exp, workdir.checkpoints(folder), None if step is None else int(step))
 
 
 def _best(folder: Folder) -> Folder:

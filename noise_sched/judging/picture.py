@@ -29,7 +29,8 @@ def draw(
     """Writes the picture of a report, as PNG."""
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.25, 1))
+    top, bottom = parts
     axes = top.subplots()
     axes.set_axis_off()
     axes.imshow(_pairs(images, real, report), interpolation="nearest")
@@ -37,7 +38,7 @@ def draw(
         "images" if isinstance(real, Mapping) else "images, below each the nearest real one"
     )
     brightness, contrast, spectrum = bottom.subplots(1, 3)
-    sets = {"images": report.generated}
+    sets: dict[str, Mapping[str, Any]] = {"images": report.generated}
     if not isinstance(real, Mapping):
         sets["real"] = report.reference
     for column, axes in ((tones.BRIGHTNESS, brightness), (tones.CONTRAST, contrast)):
@@ -61,7 +62,8 @@ def _pairs(images: Images, real: Any, report: Report) -> np.ndarray:
     if isinstance(real, Mapping):
         return np.asarray(grid([shown[i : i + 12] for i in range(0, len(shown), 12)]))
     first = report.generated["pixels"].part(np.arange(len(shown)))
-    nearest, _ = neighbours(first, report.reference["pixels"])
+    reference: Any = report.reference["pixels"]
+    nearest, _ = neighbours(first, reference)
     near = np.concatenate([real.read(int(i), int(i) + 1).images for i in nearest])
     columns = _PAIRS // _ROWS
     rows = []
