@@ -94,6 +94,15 @@ def base() -> ConfigDict:
                 checkpoint_every=5_000,
                 keep=3,
                 image_every=10_000,  # a grid of samples to TensorBoard; 0 for none
+                eval_every=0,  # judges samples of the averaged weights; 0 for never
+            ),
+            # What train.eval_every does; see python -m noise_sched.evaluate.
+            eval=dict(
+                num_images=1000,
+                metrics="",  # "swd,fid"; "" is all that need no published weights
+                reference="",  # as --reference; "" is the training data
+                best="",  # the figure whose best step is kept: "swd/distance"; "" keeps none
+                weights="",  # a folder of published weights; "" looks into the usual places
             ),
             sample=dict(
                 seed=0,

@@ -69,7 +69,7 @@ def evaluate(
     Raises:
       EvaluationInputError: images that cannot be judged so, or a place where something else is.
     """
-    metrics = list(metrics) or catalogue.without_weights(images, real)
+    metrics = list(metrics) or catalogue.without_weights(len(images), images.labelled, real)
     request = {
         "images": images.name,
         "reference": getattr(real, "name", "statistics"),
@@ -84,6 +84,7 @@ def evaluate(
         metrics,
         pathlib.Path(cache).expanduser(),
         weights=weights,
+        name=images.name,
         also=picture.KINDS if place is not None and draw else (),
     )
     found = judge(images)
@@ -171,6 +172,7 @@ def main() -> None:
                 command_line.check_path(name, options[name].value)
         if options.metrics is not None:
             catalogue.check_names(options.metrics)
+        step = command_line.step()
         if options.distributed:
             jax.distributed.initialize()
         pair = open_pair(
@@ -179,7 +181,7 @@ def main() -> None:
             options.resize,
             options.data_dir,
             lambda count: model_images.of_workdir(
-                options.config, images, options.num_images or count, options.step
+                options.config, images, options.num_images or count, step
             ),
         )
         evaluate(
@@ -202,7 +204,7 @@ def _define_flags() -> None:
     flags.DEFINE_bool("overwrite", False, "Whether --out may replace another report.")
     flags.DEFINE_string("resize", "", "antialias: the reference to the images' size; antialias:64.")
     flags.DEFINE_integer("num_images", None, "How many images a workdir draws.", lower_bound=1)
-    flags.DEFINE_integer("step", None, "Step of the workdir's checkpoint; the newest by default.")
+    command_line.define_step()
     flags.DEFINE_string("weights", "", "A folder of published weights (Inception, DINOv2).")
     flags.DEFINE_string("cache", sources.CACHE, "A folder for features.")
     flags.DEFINE_string("data_dir", "", "TFDS's folder of data sets.")

@@ -25,10 +25,11 @@ def main() -> None:
         folder = command_line.folder("workdir", "--workdir=runs/digits")
         out = command_line.folder("out", "--out=runs/digits/samples")
         workdir.load_config(folder)
+        step = command_line.step()
         if flags.FLAGS.distributed:
             jax.distributed.initialize()
         config = flags.FLAGS.config
-        drawn = sampler.run(config, folder, out, flags.FLAGS.num_images, flags.FLAGS.step)
+        drawn = sampler.run(config, folder, out, flags.FLAGS.num_images, step)
         if jax.process_index() != 0:
             return
         print(f"{'drawn' if drawn else 'already drawn'}: {out / 'samples.npz'}")
@@ -40,7 +41,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The folder that training wrote.")
     flags.DEFINE_integer("num_images", 100, "How many images.", lower_bound=1)
     flags.DEFINE_string("out", None, "Folder to write to: new, or of the same command.")
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
+    command_line.define_step()
     flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
     command_line.define_workdir_config("workdir")
 

@@ -41,7 +41,7 @@ def sweep(
     num_images: int = 1000,
     metrics: list[str] | None = None,
     real: Images | None = None,
-    step: int | None = None,
+    step: int | str | None = None,
     cache: pathlib.Path,
     weights: str = "",
 ) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def sweep(
       num_images: how many each sampler draws.
       metrics: names of `catalogue.METRICS`; None are all that need no published weights.
       real: the real images; None is the training data.
-      step: of the checkpoint; None is the newest.
+      step: of the checkpoint; None is the newest, "best" that of config.eval.best.
       cache: a folder for features.
       weights: a folder of published weights.
 
@@ -69,9 +69,10 @@ def sweep(
     cells = sampler_cells.cells(config, choices)
     real = sources.training_data(config) if real is None else real
     exp = experiment.from_config(config)
-    labelled = real if config.network.num_classes else _Unlabelled(num_images)
-    metrics = metrics or catalogue.without_weights(labelled, real)
+    labelled = bool(config.network.num_classes)
+    metrics = metrics or catalogue.without_weights(num_images, labelled, real)
     judge = Judge(real, exp.image_shape, metrics, cache, weights=weights, beside=False)
+    judge.check_count("--num_images", num_images, labelled)
     step, params, guide = sampler.restore(exp, folder, step)
     request = {
         "workdir": folder.name,
@@ -105,18 +106,6 @@ def sweep(
                 _write(out / TABLE, rows)
                 quality.draw(out / PICTURE, rows, AXES)
     return rows
-
-
-class _Unlabelled:
-    """What the choice of metrics asks of the images of a model without classes."""
-
-    labelled = False
-
-    def __init__(self, count: int):
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
 
 
 def _begin(out: pathlib.Path, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -189,7 +178,7 @@ def main() -> None:
             num_images=options.num_images,
             metrics=options.metrics,
             real=real,
-            step=options.step,
+            step=command_line.step(),
             cache=pathlib.Path(options.cache).expanduser(),
             weights=options.weights,
         )
@@ -217,7 +206,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_images", 1000, "How many each sampler draws.", lower_bound=2)
     flags.DEFINE_list("metrics", None, f"Comma-separated: {', '.join(catalogue.METRICS)}.")
     flags.DEFINE_string("reference", None, "The real images; the training data by default.")
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.")
+    command_line.define_step()
     flags.DEFINE_string("weights", "", "A folder of published weights (Inception, DINOv2).")
     flags.DEFINE_string("cache", sources.CACHE, "A folder for features.")
     command_line.define_workdir_config("workdir")

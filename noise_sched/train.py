@@ -10,6 +10,7 @@ Everything that sampling needs ends up there. A second training in it is refused
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +23,9 @@ from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
 from noise_sched.experiment import Experiment, keys, sampler, training, workdir
 from noise_sched.figures.images import labelled_grid, to_uint8
+from noise_sched.judging import in_training
 from noise_sched.training import faults, hosts, partitioning, report
+from noise_sched.training.best import Best
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
 from noise_sched.training.loop import Fitted, Hook, NonFiniteLoss, fit
@@ -31,6 +34,8 @@ from noise_sched.training.progress import Progress
 from noise_sched.training.snapshots import Snapshots
 from noise_sched.training.state import TrainState
 from noise_sched.training.step import compile_step
+
+Evaluate = Callable[[int, Any], dict[str, float]]
 
 _GRID = 64  # images in the grid that training draws
 
@@ -50,11 +55,14 @@ def run(config: ConfigDict, folder: Folder) -> Fitted:
         config.train.batch_size, mesh, microbatches=config.train.microbatches
     )
     source = hosts.together(lambda: _open_data(config))
+    evaluate = hosts.together(lambda: in_training.evaluation(exp))
     with workdir.hold(folder, config):
-        return _train(exp, folder, mesh, source)
+        return _train(exp, folder, mesh, source, evaluate)
 
 
-def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitted:
+def _train(
+    exp: Experiment, folder: Folder, mesh: Mesh, source: Source, evaluate: Evaluate | None
+) -> Fitted:
     """Trains in a workdir that is held for this run."""
     config = exp.config
 
@@ -96,6 +104,14 @@ def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitte
         checkpoints,
         Snapshots(workdir.snapshots(folder), read_only=not config.ema.snapshot_every) as snapshots,
     ):
+        hooks = _hooks(exp, mesh, writer, snapshots)
+        if evaluate is not None:
+            judged = _judge(exp, folder, writer, evaluate)
+            hooks.append(Hook(config.train.eval_every, judged))
+            # Killed between a checkpoint and its evaluation, the run goes on behind both.
+            missed = start > 0 and start % config.train.eval_every == 0
+            if missed and not hosts.first(lambda: writer.has(start, "eval/")):
+                judged(start, state)
         done = fit(
             state,
             train_step,
@@ -107,7 +123,7 @@ def _train(exp: Experiment, folder: Folder, mesh: Mesh, source: Source) -> Fitte
             writer=writer,
             log_every=config.train.log_every,
             progress=progress,
-            hooks=_hooks(exp, mesh, writer, snapshots),
+            hooks=hooks,
             skip_nonfinite=config.train.skip_nonfinite,
         )
         if config.ema.snapshot_every and done.step == config.train.steps:
@@ -164,6 +180,22 @@ def _draw_grid(
         writer.picture(step, "samples", labelled_grid(to_uint8(images), labels))
 
     return draw_and_write
+
+
+def _judge(
+    exp: Experiment, folder: Folder, writer: MetricWriter, evaluate: Evaluate
+) -> Callable[[int, TrainState], None]:
+    """Judges the averaged weights, and keeps the best of them."""
+    figure = exp.config.eval.best
+    best = Best(workdir.best(folder), figure, in_training.direction(figure)) if figure else None
+
+    def judge(step: int, state: TrainState) -> None:
+        figures = evaluate(step, exp.drawn_average(state.ema_params))
+        writer.scalars(step, {f"eval/{name}": value for name, value in figures.items()})
+        if best is not None:
+            best.offer(step, figures.get(figure), state.ema_params)
+
+    return judge
 
 
 def main() -> None:

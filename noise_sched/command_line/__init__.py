@@ -12,6 +12,7 @@ from noise_sched.command_line.flags import clear_errors as clear_errors
 from noise_sched.command_line.flags import config as config
 from noise_sched.command_line.flags import define_config as define_config
 from noise_sched.command_line.flags import define_config_file as define_config_file
+from noise_sched.command_line.flags import define_step as define_step
 from noise_sched.command_line.flags import define_workdir_config as define_workdir_config
 from noise_sched.command_line.flags import folder as folder
 from noise_sched.command_line.flags import how_to_draw as how_to_draw
@@ -19,4 +20,5 @@ from noise_sched.command_line.flags import parse as parse
 from noise_sched.command_line.flags import peek as peek
 from noise_sched.command_line.flags import required as required
 from noise_sched.command_line.flags import run as run
+from noise_sched.command_line.flags import step as step
 from noise_sched.command_line.flags import stop as stop

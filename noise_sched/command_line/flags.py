@@ -164,6 +164,25 @@ def folder(name: str, example: str) -> Folder:
     return files.folder(required(name, example), f"--{name}")
 
 
+def define_step() -> None:
+    """Defines --step, which of a workdir's checkpoints; `step` reads it."""
+    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.")
+
+
+def step() -> int | str | None:
+    """The value of --step: a number, "best", or None for the newest.
+
+    Raises:
+      ValueError: for anything else.
+    """
+    text = flags.FLAGS.step
+    if text is None or text == "best":
+        return text
+    if not text.isdecimal():
+        raise ValueError(f"--step={text}: expected the number of a step, or best.")
+    return int(text)
+
+
 def how_to_draw(workdir: Folder) -> str:
     """The end of what a command says that has made a workdir."""
     return (

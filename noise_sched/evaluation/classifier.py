@@ -175,7 +175,7 @@ def _sample(
     if len(real) > MOST:
         chosen = np.sort(np.random.default_rng(seed).choice(len(real), MOST, replace=False))
     ends = np.flatnonzero((np.diff(chosen) != 1) | (chosen[1:] % _READ == 0)) + 1
-    runs = [real.read(run[0], run[-1] + 1) for run in np.split(chosen, ends)]
+    runs = [real.read(int(run[0]), int(run[-1]) + 1) for run in np.split(chosen, ends)]
     return (
         np.concatenate([np.asarray(shrink(run.images), np.uint8) for run in runs]),
         np.concatenate([run.labels for run in runs]),

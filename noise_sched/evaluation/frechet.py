@@ -16,7 +16,6 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64
 from scipy import linalg
-from scipy.linalg import lapack
 
 from noise_sched.evaluation.features import Features
 
@@ -97,15 +96,13 @@ class Sums:
 
 def statistics_of(features: Features) -> Statistics:
     """Mean and covariance of features, in one pass."""
-    sums = Sums(features.length)
-    for block in features.blocks():
-        sums.add(block)
-    return sums.statistics()
+    return _sums(features).statistics()
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """Equation (1)."""
-    return _distance(a, b, linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)))
+    product = _factor(a.covariance).T @ _factor(b.covariance)
+    return _distance(a, b, np.linalg.svd(product, compute_uv=False))
 
 
 def frechet(generated: Features, real: Features | Statistics, seed: int = 0) -> Frechet:
@@ -139,12 +136,20 @@ def _distance(a: Statistics, b: Statistics, singular_values: np.ndarray) -> floa
     return float(np.sum((a.mean - b.mean) ** 2) + spread)
 
 
+def _sums(features: Features) -> Sums:
+    sums = Sums(features.length)
+    for block in features.blocks():
+        sums.add(block)
+    return sums
+
+
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """F of S = F F^T, [length, rank], by Cholesky's method with pivots.
 
     It ends where the variance that is left is nothing but rounding, length x eps of the largest.
     """
-    lower, pivots, rank, _ = lapack.dpstrf(covariance, lower=1)
+    cholesky = linalg.get_lapack_funcs("pstrf", [covariance])
+    lower, pivots, rank, _ = cholesky(covariance, lower=1)
     factor = np.zeros((len(covariance), rank))
     factor[pivots - 1] = np.tril(lower)[:, :rank]
     return factor
@@ -169,23 +174,21 @@ def _curve(
     sizes, and `infinity` varies no more than the distance itself; of single samples it would.
     """
     order = np.random.default_rng(seed).permutation(len(generated))
-    groups, curve = [], []
-    for indices in np.array_split(order, GROUPS[-1]):
-        groups.append(Sums(generated.length))
-        for block in generated.part(indices).blocks():
-            groups[-1].add(block)
-    for _ in GROUPS:
+    groups = [_sums(generated.part(part)) for part in np.array_split(order, GROUPS[-1])]
+    curve = []
+    while True:
         parts = [group.statistics() for group in groups]
-        curve.append(np.mean([_quick_distance(part, real, factor) for part in parts]))
-        for group, other in zip(groups[::2], groups[1::2], strict=False):
+        curve.insert(0, float(np.mean([_quick_distance(part, real, factor) for part in parts])))
+        if len(parts) == 1:
+            return parts[0], curve
+        for group, other in zip(groups[::2], groups[1::2], strict=True):
             group.join(other)
         groups = groups[::2]
-    return parts[0], curve[::-1]
 
 
 def _quick_distance(a: Statistics, b: Statistics, factor: np.ndarray) -> float:
     """Equation (1) in a fifth of the time, by the roots of eigenvalues: for differences of distances."""
-    values = _known(linalg.eigvalsh(factor.T @ a.covariance @ factor))
+    values = _known(np.asarray(linalg.eigvalsh(factor.T @ a.covariance @ factor)))
     return _distance(a, b, np.sqrt(values))
 
 
@@ -196,9 +199,9 @@ def _standard_error(
 
     With y = x - m1 the distance changes by 2 (m1 - m2).y + y.(I - T) y less its mean when an image x gets
     more weight: I - T is the derivative of tr S1 - 2 tr (S1 S2)^(1/2) in S1, and T = F (F^T S1 F)^(-1/2) F^T
-    the optimal transport of one Gaussian to the other, in the directions that both have.
+    is the optimal transport of one Gaussian to the other, in the directions that both have.
     """
-    values, vectors = linalg.eigh(factor.T @ whole.covariance @ factor, driver="evd")
+    values, vectors = np.linalg.eigh(factor.T @ whole.covariance @ factor)
     values = _known(values)
     kept = values > 0
     half = factor @ (vectors[:, kept] * values[kept] ** -0.25)  # T = half half^T

@@ -31,10 +31,10 @@ class KernelDistance:
 
 def kernel_distance(generated: Features, real: Features) -> KernelDistance:
     """Measures the squared kernel distance of images to real ones, on `pixels`."""
-    return KernelDistance(discrepancy(generated, real, scale=2, shift=-1))  # [0, 1] -> [-1, 1]
+    return KernelDistance(discrepancy(generated, real, scale=2.0, shift=-1.0))  # [0, 1] -> [-1, 1]
 
 
-def discrepancy(x: Features, y: Features, scale: float = 1, shift: float = 0) -> float:
+def discrepancy(x: Features, y: Features, scale: float = 1.0, shift: float = 0.0) -> float:
     """The unbiased estimate between features scale x + shift."""
 
     def blocks(features: Features) -> Iterator[np.ndarray]:

@@ -25,7 +25,7 @@ SEED = 0  # of the places
 
 _FILTER = np.array([1, 4, 6, 4, 1], np.float32) / 16
 
-Images = Float[Array, "n height width channels"]
+Images = Float[Array, "n _ _ channels"]
 
 
 def extractor(shape: tuple[int, int, int]) -> Extractor:
@@ -85,13 +85,13 @@ def _cut(level: Images, keys: Array) -> Float[Array, "n patches side side channe
     height, width, channels = level.shape[1:]
 
     def of_image(image: Array, key: Array) -> Array:
-        places = jax.random.randint(
-            key, (PATCHES, 2), 0, jnp.asarray([height - SIDE + 1, width - SIDE + 1])
+        rows, columns = (
+            jax.random.randint(key_of_side, (PATCHES,), 0, side - SIDE + 1)
+            for key_of_side, side in zip(jax.random.split(key), (height, width), strict=True)
         )
-        return jax.vmap(
-            lambda place: jax.lax.dynamic_slice(
-                image, (place[0], place[1], 0), (SIDE, SIDE, channels)
-            )
-        )(places)
+        cut = lambda row, column: jax.lax.dynamic_slice(
+            image, (row, column, 0), (SIDE, SIDE, channels)
+        )
+        return jax.vmap(cut)(rows, columns)
 
     return jax.vmap(of_image)(level, keys)

@@ -117,6 +117,9 @@ class NpzImages:
         if len(raw) != (stop - start) * each:
             raise EOFError(f"it ends within image {start + len(raw) // each}")
         self._next = stop
+        if stop == self._count:  # thousands of shards may be open otherwise
+            self._stream.close()
+            self._stream = None
         return raw
 
     def _read_labels(self, archive: zipfile.ZipFile, member: str | None) -> np.ndarray | None:

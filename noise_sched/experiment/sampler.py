@@ -10,7 +10,7 @@ On several hosts all of them draw and the first writes; both folders have to be 
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,13 @@ from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
 from noise_sched.training.progress import Progress
 
+BEST = "best"
+Step: TypeAlias = int | str | None
 
-def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=None) -> bool:
+
+def run(
+    config: ConfigDict, folder: Folder, out: Folder, num_images: int, step: Step = None
+) -> bool:
     """Draws `num_images` images with the model in `folder` into `out`, unless they are there.
 
     Args:
@@ -37,7 +42,7 @@ def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=N
       folder: the workdir.
       out: a new or empty folder, or one that an equal call wrote, to the end or not.
       num_images: how many.
-      step: of the checkpoint; None is the newest.
+      step: of the checkpoint; None is the newest, "best" that of config.eval.best.
 
     Returns:
       Whether anything had to be drawn.
@@ -47,7 +52,7 @@ def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=N
         is drawn or written.
     """
     exp = experiment.from_config(config)
-    capacity.check_images("num_images", num_images, exp.image_shape)
+    capacity.check_images("num_images", num_images, exp.image_shape, out)
     guide = _guide(exp)
     settings = _settings(config, folder, num_images)
     drawn_at = hosts.first(lambda: samples.look(out, settings))
@@ -58,8 +63,8 @@ def run(config: ConfigDict, folder: Folder, out: Folder, num_images: int, step=N
             if drawn_at is None:
                 _draw(exp, guide, folder, out, num_images, step, settings)
                 return True
-    # Where the newest checkpoint is asked for, reading tells which it is.
-    found = _restore(exp, folder, None)[0] if step is None else step
+    # Where the newest or best checkpoint is asked for, reading tells which it is.
+    found = step if isinstance(step, int) else _restore(exp, folder, step)[0]
     samples.check_same_step(out, drawn_at, found)
     return False
 
@@ -70,7 +75,7 @@ def _draw(
     folder: Folder,
     out: Folder,
     num_images: int,
-    step: int | None,
+    step: Step,
     settings: dict,
 ) -> None:
     """Draws into a folder that is held; what keeps the weights from being read leaves nothing there."""
@@ -80,8 +85,49 @@ def _draw(
     hosts.first(lambda: samples.claim(out, settings))
     noise_key, label_key = keys.of_sampling(config.sample.seed)
     labels = np.asarray(draw_labels(label_key, config, num_images))
-    images = draw_images(exp, params, noise_key, labels, (guide, worse))
-    hosts.first(lambda: samples.write(out, images, labels, settings | {"step": step}))
+    draw, batch = by_number(exp, params, noise_key, labels, (guide, worse))
+    settings = settings | {"step": step}
+    with Progress(num_images, unit="image") as bar:
+
+        def images(start: int, stop: int) -> np.ndarray:
+            done = []
+            for first in range(start, stop, batch):
+                done.append(draw(first, min(first + batch, stop)))
+                bar.update(len(done[-1]))
+            return np.concatenate(done)
+
+        if num_images <= samples.MOST_IN_ONE:
+            drawn = images(0, num_images)
+            hosts.first(lambda: samples.write(out, drawn, labels, settings))
+        else:
+            _draw_shards(out, images, labels, settings, samples.shard_size(exp.image_shape), bar)
+
+
+def _draw_shards(
+    out: Folder,
+    images: Callable[[int, int], np.ndarray],
+    labels: np.ndarray,
+    settings: dict,
+    size: int,
+    bar: Progress,
+) -> None:
+    """Draws the shards that are not there, each held alone and written before the next is drawn.
+
+    Batches begin with each shard, wherever a run was killed: on the same devices it comes out bit for bit
+    as an undisturbed one.
+    """
+    missing = hosts.first(lambda: samples.missing_shards(out, len(labels), size))
+    for shard, start in enumerate(range(0, len(labels), size)):
+        stop = min(start + size, len(labels))
+        if shard not in missing:
+            bar.update(stop - start)
+            continue
+        drawn = images(start, stop)
+        # The closure is called at once.
+        hosts.first(
+            lambda s=shard, d=drawn, b=start, e=stop: samples.write_shard(out, s, d, labels[b:e])
+        )
+    hosts.first(lambda: samples.finish_shards(out, settings | {"shard_size": size}))
 
 
 def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Array, "count"]:
@@ -96,35 +142,42 @@ def draw_labels(key: Key[Array, ""], config: ConfigDict, count: int) -> Int[Arra
     return jax.vmap(lambda k: jax.random.randint(k, (), 0, config.network.num_classes))(own_keys)
 
 
-def draw_images(
+def by_number(
     exp: Experiment,
     params: Any,
     key: Key[Array, ""],
     labels: np.ndarray,
     guide: tuple[Experiment | None, Any] = (None, None),
-) -> np.ndarray:
-    """uint8 images [n, h, w, c], in batches split over the devices, with a progress bar.
+    run: Callable[..., Array] | None = None,
+) -> tuple[Callable[[int, int], np.ndarray], int]:
+    """What draws images start ... stop - 1 of a run, split over the devices, and the best number at a time.
 
     Args:
       exp: the experiment, whose config.sample says how.
       params: the network's parameters.
       key: of the run; image i uses key and i alone.
-      labels: one per image, -1 for none.
+      labels: one per image of the run, -1 for none.
       guide: for autoguidance, the worse model's experiment and parameters.
+      run: the compiled function; None is `exp.sampler(guide)`.
+
+    Returns:
+      A function (start, stop) -> uint8 [stop - start, h, w, c], which all hosts have to call, and the size
+      of its batches, which begin at `start`.
     """
     mesh = partitioning.make_mesh()
-    draw, count = drawer(exp, mesh, key, guide[0]), len(labels)
+    draw, count = drawer(exp, mesh, key, guide[0], run), len(labels)
     size = -(-min(exp.config.sample.batch_size, count) // mesh.size) * mesh.size
     params, worse = jax.device_put((params, guide[1]), partitioning.replicated(mesh))
-    done = []
-    with Progress(count, unit="image") as bar:
-        for start in range(0, count, size):
+
+    def images(start: int, stop: int) -> np.ndarray:
+        done = []
+        for first in range(start, stop, size):
             # The last batch is filled up, so that one compiled program serves all.
-            index = np.arange(start, start + size)
-            images = to_uint8(draw(params, index, labels[index % count], worse))
-            done.append(images[: count - start])
-            bar.update(len(done[-1]))
-    return np.concatenate(done)
+            index = np.arange(first, first + size)
+            done.append(to_uint8(draw(params, index, labels[index % count], worse)))
+        return np.concatenate(done)[: stop - start]
+
+    return images, size
 
 
 def drawer(
@@ -159,14 +212,14 @@ def drawer(
 
 
 def restore(
-    exp: Experiment, folder: Folder, step: int | None
+    exp: Experiment, folder: Folder, step: Step
 ) -> tuple[int, Any, tuple[Experiment | None, Any]]:
     """The step of a workdir's checkpoint, its averaged parameters, and the guide that its config names.
 
     Args:
       exp: the workdir's experiment.
       folder: the workdir.
-      step: of the checkpoint; None is the newest.
+      step: of the checkpoint; None is the newest, "best" that of config.eval.best.
 
     Raises:
       ValueError, OSError: what is not there, or does not fit.
@@ -177,16 +230,32 @@ def restore(
     return step, params, (guide, worse)
 
 
-def _restore(exp: Experiment, folder: Folder, step: int | None):
+def _restore(exp: Experiment, folder: Folder, step: Step):
+    if step == BEST:
+        return _restore_from(exp, _best(folder), None)
     if not workdir.checkpoints(folder).is_dir():
         raise FileNotFoundError(
             f"--workdir={folder} has no checkpoints yet: train first, with\n  python -m "
             f"noise_sched.train --config=... --workdir={folder}"
         )
+    return _restore_from(exp, workdir.checkpoints(folder), step)
+
+
+def _best(folder: Folder) -> Folder:
+    place = workdir.best(folder)
+    if not place.is_dir():
+        raise FileNotFoundError(
+            f"--step=best: --workdir={folder} has none. Train with --config.train.eval_every=1000 and "
+            "--config.eval.best='swd/distance' (or another figure), or leave --step out for the newest."
+        )
+    return place
+
+
+def _restore_from(exp: Experiment, directory: Folder, step: int | None):
     abstract = exp.averages(jax.eval_shape(exp.init_params, jax.random.key(0)))
     everywhere = partitioning.replicated(partitioning.make_mesh())
     abstract = partitioning.with_shardings(abstract, jax.tree.map(lambda _: everywhere, abstract))
-    with Checkpoints(workdir.checkpoints(folder), read_only=True) as checkpoints:
+    with Checkpoints(directory, read_only=True) as checkpoints:
         step, averages = checkpoints.restore_ema(abstract, step=step)
     return step, exp.drawn_average(averages)
 

@@ -1,23 +1,29 @@
 """A folder of drawn images.
 
-samples.npz (images uint8 [n, h, w, c], labels int32 [n]), images/000000.png ..., grid.png, and last
-samples.json, which says what they were drawn with. Until then unfinished.json says what is being drawn: such
-a folder may be written to again by the same command, and by no other.
+Up to 10,000 of them: samples.npz (images uint8 [n, h, w, c], labels int32 [n]), images/000000.png ...,
+grid.png, and last samples.json, which says what they were drawn with. More: shards/00000.npz ..., each
+as samples.npz, grid.png of the first, and samples.json. Until then unfinished.json says what is being
+drawn: such a folder may be written to again by the same command, and by no other.
 """
 
 import json
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from noise_sched.experiment import locks
 from noise_sched.figures.images import labelled_grid, to_pil
 from noise_sched.training import files
 from noise_sched.training.files import Folder
 
-# Single .png files are written for up to this many images.
-_MAX_PNG = 10_000
+MOST_IN_ONE = 10_000
+"""Images up to which one file and single .png files are written; beyond them shards."""
 
+SHARDS = "shards"
+_SHARD_BYTES, _SHARD_IMAGES = 64 * 2**20, 2048  # the most that a shard has
 _FINISHED, _UNFINISHED = "samples.json", "unfinished.json"
 
 
@@ -61,6 +67,7 @@ def _step_of_equal(record: Folder, settings: dict) -> int | None:
     if not isinstance(old, dict):
         return None
     step = old.pop("step", -1)
+    old.pop("shard_size", None)
     return step if old == settings else None
 
 
@@ -86,15 +93,78 @@ def claim(out: Folder, settings: dict) -> None:
 def write(out: Folder, images: np.ndarray, labels: np.ndarray, settings: dict) -> None:
     """samples.json comes last: with it the run counts as finished."""
     with files.writing("--out", out):
-        if len(images) <= _MAX_PNG:
-            (out / "images").mkdir(exist_ok=True)
-            for index, image in enumerate(images):
-                _write_png(to_pil(image), out / "images" / f"{index:06d}.png")
+        (out / "images").mkdir(exist_ok=True)
+        for index, image in enumerate(images):
+            _write_png(to_pil(image), out / "images" / f"{index:06d}.png")
         _write_png(labelled_grid(images, labels), out / "grid.png")
-        with files.whole(out / "samples.npz") as file:
-            np.savez_compressed(file, images=images, labels=labels.astype(np.int32))
-        files.write_text(out / _FINISHED, json.dumps(settings, indent=2) + "\n")
-        (out / _UNFINISHED).unlink()
+        _write_npz(out / "samples.npz", images, labels)
+        _finish(out, settings)
+
+
+def _finish(out: Folder, settings: dict) -> None:
+    files.write_text(out / _FINISHED, json.dumps(settings, indent=2) + "\n")
+    (out / _UNFINISHED).unlink()
+
+
+def _write_npz(path: Folder, images: np.ndarray, labels: np.ndarray) -> None:
+    with files.whole(path) as file:
+        np.savez_compressed(file, images=images, labels=labels.astype(np.int32))
+
+
+def shard_size(image_shape: tuple[int, ...]) -> int:
+    """Images in a shard: of their shape alone, so that a run may go on with other batches or devices."""
+    return max(1, min(_SHARD_IMAGES, _SHARD_BYTES // int(np.prod(image_shape))))
+
+
+def is_finished(out: Folder) -> bool:
+    """Whether a folder holds all that its run was asked for."""
+    return (out / _FINISHED).is_file()
+
+
+def shard_paths(out: Folder) -> list[Folder]:
+    """The shards that are there, in order; none for a run that was written as one file."""
+    folder = out / SHARDS
+    return sorted(folder.glob("*.npz"), key=lambda path: path.name) if folder.is_dir() else []
+
+
+def missing_shards(out: Folder, count: int, size: int) -> list[int]:
+    """The numbers of the shards that are not there, or are damaged, which is told."""
+    sizes = [min(size, count - start) for start in range(0, count, size)]
+    return [n for n, images in enumerate(sizes) if not _is_sound(_shard(out, n), images)]
+
+
+def _is_sound(path: Folder, count: int) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = len(arrays["images"]), len(arrays["labels"])  # verifies their check sums
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        logging.warning("%s is damaged (%s): it is drawn again", path, error)
+        return False
+    if found != (count, count):
+        logging.warning("%s holds %d images, not %d: it is drawn again", path, found[0], count)
+    return found == (count, count)
+
+
+def write_shard(out: Folder, number: int, images: np.ndarray, labels: np.ndarray) -> None:
+    """Writes one shard, whole or not at all."""
+    with files.writing("--out", out):
+        (out / SHARDS).mkdir(exist_ok=True)
+        _write_npz(_shard(out, number), images, labels)
+
+
+def finish_shards(out: Folder, settings: dict) -> None:
+    """Writes the grid, of the first shard, and samples.json, with which the run counts as finished."""
+    with _shard(out, 0).open("rb") as file, np.load(file) as first:
+        images, labels = first["images"], first["labels"]
+    with files.writing("--out", out):
+        _write_png(labelled_grid(images, labels), out / "grid.png")
+        _finish(out, settings)
+
+
+def _shard(out: Folder, number: int) -> Folder:
+    return out / SHARDS / f"{number:05d}.npz"
 
 
 def _write_png(picture: Any, path: Folder) -> None:

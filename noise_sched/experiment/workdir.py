@@ -2,6 +2,7 @@
 
 config.json       the resolved config
 checkpoints/      the newest ones
+best/             the averages of the best step, with config.eval.best; best.json says which, and how good
 ema_snapshots/    averages of power-function shape, with config.ema.stds and .snapshot_every
 metrics.jsonl     the means of what training logged; also TensorBoard events, and
                   metrics_window.json, what the next mean is made of after a resume
@@ -28,7 +29,14 @@ from noise_sched.training.report import flatten
 
 # Keys that may change between two starts of one run: they do not enter its numbers.
 _FREE = ("sample.", "train.log_every", "train.checkpoint_every", "train.keep", "train.image_every")
-_FREE += ("train.skip_nonfinite", "train.fsdp", "data.data_dir", "ema.snapshot_every")
+_FREE += (
+    "train.eval_every",
+    "eval.",
+    "train.skip_nonfinite",
+    "train.fsdp",
+    "data.data_dir",
+    "ema.snapshot_every",
+)
 
 # The fields of an objective by their keys: specs among them may be written in several ways.
 _OBJECTIVE = {key_of(Objective, field.name): field.name for field in dataclasses.fields(Objective)}
@@ -51,6 +59,12 @@ _LATER: dict[str, Any] = {
     "sample.ema_std": 0.0,
     "train.time": "uniform()",
     "train.skip_nonfinite": 3,  # decides when a run stops, not what it becomes
+    "train.eval_every": 0,
+    "eval.num_images": 1000,
+    "eval.metrics": "",
+    "eval.reference": "",
+    "eval.best": "",
+    "eval.weights": "",
 }
 # A network's fields are its class's own: those of `_LATER` are RIN's.
 _LATER_OF_EDM2: dict[str, Any] = {"network.scan": False, "network.pad_channels": 1}
@@ -59,6 +73,11 @@ _LATER_OF_EDM2: dict[str, Any] = {"network.scan": False, "network.pad_channels":
 def checkpoints(workdir: Folder) -> Folder:
     """Where the checkpoints are."""
     return workdir / "checkpoints"
+
+
+def best(workdir: Folder) -> Folder:
+    """Where the averages of the best step are, by config.eval.best."""
+    return workdir / "best"
 
 
 def snapshots(workdir: Folder) -> Folder:

@@ -3,8 +3,12 @@
 A new metric is one line of `METRICS`; a new kind of features one of `RECIPES`.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
 
 from noise_sched.evaluation import (
     classifier,
@@ -82,10 +86,18 @@ def _dinov2(weights: str) -> Recipe:
     return lambda shape, real: made
 
 
+def _trained(real: Images) -> classifier.Trained:
+    """The classifier of the real images; on several hosts that of the first, to the bit."""
+    own = classifier.train(real)
+    if jax.process_count() == 1:
+        return own
+    return dataclasses.replace(own, params=multihost_utils.broadcast_one_to_all(own.params))
+
+
 # The first word of a kind of features -> (folder of weights) -> recipe; weights are read at once, and what
 # takes long, such as training the classifier, is left to the recipe.
 RECIPES: dict[str, Callable[[str], Recipe]] = {
-    "classifier": lambda weights: lambda shape, real: classifier.extractor(classifier.train(real)),
+    "classifier": lambda weights: lambda shape, real: classifier.extractor(_trained(real)),
     "patches": lambda weights: lambda shape, real: laplacian_patches.extractor(shape),
     "spectrum": lambda weights: lambda shape, real: spectrum.extractor(shape),
     "tones": lambda weights: lambda shape, real: tones.extractor(),
@@ -118,17 +130,19 @@ def check_names(metrics: Sequence[str]) -> None:
         )
 
 
-def without_weights(images: Images, real: Images | Mapping[str, Statistics]) -> list[str]:
-    """The metrics that need no published weights and can judge these images."""
+def without_weights(
+    count: int, labelled: bool, real: Images | Mapping[str, Statistics]
+) -> list[str]:
+    """The metrics that need no published weights and can judge so many images beside these real ones."""
     if isinstance(real, Mapping):
         return [name for name, metric in METRICS.items() if metric.features in real]
-    fewest = min(len(images), len(real) // 2)
+    fewest = min(count, len(real) // 2)
     return [
         name
         for name, metric in METRICS.items()
         if _first_word(metric) not in _NEED_WEIGHTS
         and metric.fewest <= fewest
-        and (images.labelled or not metric.labels)
+        and (labelled or not metric.labels)
         and (real.labelled or _first_word(metric) != "classifier")
     ]
 

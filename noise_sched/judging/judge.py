@@ -65,6 +65,7 @@ class Judge:
       weights: a folder of published weights; "" looks into the usual places.
       beside: whether the real images are measured against themselves, too.
       also: kinds of features to extract besides, for a picture.
+      name: of the images that will be judged, for messages.
       mesh: the devices; None for all.
 
     Raises:
@@ -82,6 +83,7 @@ class Judge:
         weights: str = "",
         beside: bool = True,
         also: Sequence[str] = (),
+        name: str = "the images",
         mesh: Mesh | None = None,
     ):
         catalogue.check_names(metrics)
@@ -91,7 +93,7 @@ class Judge:
         if isinstance(real, Mapping):
             catalogue.check_statistics(self._metrics, real)
         else:
-            check_same_shape("the images", shape, real)
+            check_same_shape(name, shape, real)
             self._check("reference", real)
         kinds = [metric.features for metric in self._metrics.values()]
         self._recipes = catalogue.recipes([*kinds, *also], weights)
@@ -154,16 +156,23 @@ class Judge:
         return extractors, reference, _about(real), chance_of
 
     def _check(self, role: str, images: Images) -> None:
-        for name, metric in self._metrics.items():
-            if len(images) < metric.fewest:
+        self.check_count(f"{images.name} ({role})", len(images), images.labelled)
+
+    def check_count(self, name: str, count: int, labelled: bool) -> None:
+        """Refuses a number of images, or images without labels, that a metric cannot judge.
+
+        Raises:
+          EvaluationInputError: naming the metric.
+        """
+        for metric_name, metric in self._metrics.items():
+            if count < metric.fewest:
                 instead = f" {metric.instead} would do with fewer." if metric.instead else ""
                 raise EvaluationInputError(
-                    f"{images.name}: {name} needs at least {metric.fewest:,} images; got {len(images):,} "
-                    f"({role}).{instead}"
+                    f"{name}: {metric_name} needs at least {metric.fewest:,} images; got {count:,}.{instead}"
                 )
-            if metric.labels and not images.labelled:
+            if metric.labels and not labelled:
                 raise EvaluationInputError(
-                    f"{images.name} has no labels, or not one for every image, and {name} compares with "
+                    f"{name} has no labels, or not one for every image, and {metric_name} compares with "
                     "them. Expected `labels` in an .npz, all of them 0 or more; in a folder names like "
                     '000000_label3.png, a labels.json ({"000000.png": 3, ...}), or a subfolder per class; '
                     "of a model images sampled for a class. Or leave the metric out of --metrics."

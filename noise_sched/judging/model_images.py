@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from noise_sched import experiment
 from noise_sched.evaluation.images import Batch
 from noise_sched.experiment import Experiment, keys, sampler
-from noise_sched.figures.images import to_uint8
 from noise_sched.training import files, partitioning
 
 
@@ -24,8 +23,7 @@ class ModelImages:
       name: of the model, for messages and reports.
       shape: the shape of one image.
       labels: int64 [count], the class that each is asked to show; -1 for none.
-      draw: (numbers [n], labels [n]) -> images in [-1, 1], [n, h, w, c]; image i depends on i alone, to
-        rounding.
+      draw: (start, stop) -> uint8 [stop - start, h, w, c]; image i depends on i alone, to rounding.
       piece: how many are best read at a time; batches begin at its multiples, so that the same images come
         out to the bit wherever an extraction was killed.
       content: a digest of all that the images depend on.
@@ -34,7 +32,7 @@ class ModelImages:
     name: str
     shape: tuple[int, int, int]
     labels: np.ndarray
-    draw: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    draw: Callable[[int, int], np.ndarray]
     piece: int
     content: str
 
@@ -48,13 +46,8 @@ class ModelImages:
 
     def read(self, start: int, stop: int) -> Batch:
         """Images start ... stop - 1, drawn now."""
-        stop, count = min(stop, len(self)), len(self)
-        drawn = []
-        for first in range(start, stop, self.piece):
-            # The last batch is filled up, so that one compiled program serves all.
-            index = np.arange(first, first + self.piece)
-            drawn.append(to_uint8(self.draw(index, self.labels[index % count])))
-        return Batch(np.concatenate(drawn)[: stop - start], self.labels[start:stop])
+        stop = min(stop, len(self))
+        return Batch(self.draw(start, stop), self.labels[start:stop])
 
     def fingerprint(self) -> str:
         """The digest of what they depend on."""
@@ -80,31 +73,22 @@ def model_images(
       guide: for autoguidance, the worse model's experiment and parameters.
       run: what draws, in place of `exp.sampler`; see there.
     """
-    mesh = partitioning.make_mesh()
     noise_key, label_key = keys.of_sampling(exp.config.sample.seed)
     labels = np.asarray(sampler.draw_labels(label_key, exp.config, count), np.int64)
-    draw = sampler.drawer(exp, mesh, noise_key, guide[0], run)
-    placed, worse = jax.device_put((params, guide[1]), partitioning.replicated(mesh))
-    size = -(-min(exp.config.sample.batch_size, count) // mesh.size) * mesh.size
+    draw, batch = sampler.by_number(exp, params, noise_key, labels, guide, run)
     settings = exp.config.to_json(sort_keys=True)
-    return ModelImages(
-        name,
-        exp.image_shape,
-        labels,
-        lambda index, wanted: draw(placed, index, wanted, worse),
-        size,
-        _digest(settings, count, params, guide[1]),
-    )
+    content = _digest(settings, count, params, guide[1])
+    return ModelImages(name, exp.image_shape, labels, draw, batch, content)
 
 
-def of_workdir(config: ConfigDict, workdir: str, count: int, step: int | None) -> ModelImages:
+def of_workdir(config: ConfigDict, workdir: str, count: int, step: sampler.Step) -> ModelImages:
     """The images of a trained model.
 
     Args:
       config: the workdir's, with whatever changes in config.sample.
       workdir: its folder.
       count: how many.
-      step: of the checkpoint; None is the newest.
+      step: of the checkpoint; None is the newest, "best" that of config.eval.best.
 
     Raises:
       ValueError, OSError: for a config or workdir that cannot work.

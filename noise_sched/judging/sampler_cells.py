@@ -85,8 +85,11 @@ class Programs:
         """`exp.sampler(guide)`, compiled once for all cells that can share it."""
         sampling: Sampling = exp.sampling
         parts = (sampling.solver, sampling.guidance, sampling.threshold, sampling.steps)
-        known = self._known.setdefault(repr(parts), exp.sampler(self._guide))
-        return lambda params, keys, label, worse=None: known(
+        name = repr(parts)
+        if name not in self._known:
+            self._known[name] = exp.sampler(self._guide)
+        program = self._known[name]
+        return lambda params, keys, label, worse=None: program(
             params, keys, label, worse, exp.levels, exp.targets
         )
 

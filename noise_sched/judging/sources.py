@@ -23,7 +23,7 @@ from noise_sched.evaluation import image_set
 from noise_sched.evaluation.errors import EvaluationInputError
 from noise_sched.evaluation.images import Batch, Images
 from noise_sched.evaluation.npz import NpzImages
-from noise_sched.experiment import workdir
+from noise_sched.experiment import samples, workdir
 from noise_sched.figures.images import to_uint8
 from noise_sched.judging.folders import FolderImages
 from noise_sched.messages import hint_beside
@@ -58,9 +58,16 @@ def open_images(
     path = pathlib.Path(text).expanduser()
     if text.startswith("folder:") or not path.exists():
         return _data_set(text, flag, size, data_dir)
-    if path.is_dir() and not (path / _SAMPLES).is_file():
+    if path.is_dir() and (shards := samples.shard_paths(path)):
+        if not samples.is_finished(path):
+            raise EvaluationInputError(
+                f"{flag}={text} holds a part of a run of `sample`: the same command draws the rest."
+            )
+        opened: Images = Joined(str(path), tuple(map(NpzImages, map(pathlib.Path, shards))))
+    elif path.is_dir() and not (path / _SAMPLES).is_file():
         return FolderImages(path, size)
-    opened = NpzImages(path / _SAMPLES if path.is_dir() else path)
+    else:
+        opened = NpzImages(path / _SAMPLES if path.is_dir() else path)
     return opened if size is None else resized(opened, size)
 
 
@@ -153,6 +160,42 @@ class DataImages:
             return image_set.digest(self)
         about = (self.name, len(self), self.shape, self.source.class_names)
         return hashlib.sha256(repr(about).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joined:
+    """Sets of images one after the other, of one size; see `evaluation.images.Images`."""
+
+    name: str
+    parts: tuple[Images, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image."""
+        return self.parts[0].shape
+
+    @property
+    def labelled(self) -> bool:
+        """Whether all of them are."""
+        return all(part.labelled for part in self.parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def read(self, start: int, stop: int) -> Batch:
+        """Images start ... stop - 1."""
+        found, first = [], 0
+        for part in self.parts:
+            here = max(start - first, 0), min(stop - first, len(part))
+            if here[0] < here[1]:
+                found.append(part.read(*here))
+            first += len(part)
+        images, labels = zip(*found, strict=True)
+        return Batch(np.concatenate(images), np.concatenate(labels))
+
+    def fingerprint(self) -> str:
+        """A digest of the content, that of the same images in one set."""
+        return image_set.digest(self)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -46,6 +46,7 @@ class MetricWriter:
           tensorboard: write TensorBoard events too (with tensorboardX; no TensorFlow needed).
         """
         self._lines: _Lines | None = None
+        self._known: set[tuple[int, str]] = set()
         self._events: Any = None
         self._workdir = workdir if isinstance(workdir, Folder) else files.folder(workdir, "workdir")
         if jax.process_index() != 0:
@@ -54,6 +55,7 @@ class MetricWriter:
         path = self._workdir / METRICS_FILE
         found = _counting(path.read_text(encoding="utf-8")) if path.exists() else []
         kept = [text for line, text in found if line["step"] <= resume_step]
+        self._known = {(line["step"], name) for line, _ in found for name in line}
         self._lines = _Lines(path, kept)
         if tensorboard and files.is_remote(self._workdir):
             logging.warning(
@@ -93,6 +95,10 @@ class MetricWriter:
                 series = {f"{name}/{cell}": v for cell, v in cells} or {name: value}
                 for each, number in series.items():
                     self._events.add_scalar(each, number, int(step))
+
+    def has(self, step: int, prefix: str) -> bool:
+        """Whether the file held a value of that step, its name beginning so, when it was opened."""
+        return any(at == step and name.startswith(prefix) for at, name in self._known)
 
     def picture(self, step: int, name: str, picture: Image.Image) -> None:
         """Writes a picture to TensorBoard; in a bucket to `WORKDIR/pictures/NAME_STEP.png`."""

@@ -1,0 +1,82 @@
+"""Judging a model while it is trained: config.train.eval_every and the section `eval`."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from noise_sched.evaluation.metric import Better
+from noise_sched.experiment import Experiment
+from noise_sched.experiment.ranges import ConfigError
+from noise_sched.judging import catalogue, extraction, model_images, sources
+from noise_sched.judging.catalogue import METRICS
+from noise_sched.judging.judge import Judge
+from noise_sched.messages import did_you_mean
+
+
+def evaluation(exp: Experiment) -> Callable[[int, Any], dict[str, float]] | None:
+    """What judges the averaged parameters of a step, or None where the config wants no evaluation.
+
+    All that can be refused is refused here, before training begins; what takes long, such as the features
+    of the reference, is left to the first evaluation.
+
+    Returns:
+      (step, the average that images are drawn with) -> figures by name, on the first host; none on others.
+      All hosts have to call it.
+
+    Raises:
+      ValueError, OSError: a metric, reference, figure or weights that are none.
+    """
+    config = exp.config
+    if not config.train.eval_every:
+        return None
+    wanted = config.eval
+    if wanted.reference:
+        size = config.data.image_size
+        real = sources.open_images(wanted.reference, "config.eval.reference", size=size)
+    else:
+        real = sources.training_data(config)
+    if exp.needs_guide:
+        print("training evaluates without guidance: it does not read sample.guide_workdir.")
+        exp = exp.unguided()
+    labelled = bool(config.network.num_classes)
+    metrics = [name.strip() for name in wanted.metrics.split(",") if name.strip()]
+    metrics = metrics or catalogue.without_weights(wanted.num_images, labelled, real)
+    cache = pathlib.Path(sources.CACHE).expanduser()
+    judge = Judge(real, exp.image_shape, metrics, cache, weights=wanted.weights, beside=False)
+    judge.check_count("config.eval.num_images", wanted.num_images, labelled)
+    if wanted.best:
+        better(wanted.best, metrics)
+    run = exp.sampler()
+
+    def evaluate(step: int, params: Any) -> dict[str, float]:
+        images = model_images.model_images(
+            exp, params, wanted.num_images, f"the model at step {step}", run=run
+        )
+        report = judge(images)
+        extraction.forget(report.generated)
+        return report.figures()
+
+    return evaluate
+
+
+def better(figure: str, metrics: list[str]) -> Better:
+    """The direction in which config.eval.best is better.
+
+    Raises:
+      ConfigError: it is no figure of these metrics.
+    """
+    known = {
+        f"{name}/{field}": way for name in metrics for field, way in METRICS[name].shows.items()
+    }
+    if figure not in known:
+        raise ConfigError(
+            f"config.eval.best={figure!r} is no figure of the metrics that are measured. "
+            f"{did_you_mean(figure, known)}"
+        )
+    return known[figure]
+
+
+def direction(figure: str) -> Better:
+    """The direction in which a figure of any metric is better."""
+    name, _, field = figure.partition("/")
+    return METRICS[name].shows[field]
