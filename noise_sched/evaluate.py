@@ -210,7 +210,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("data_dir", "", "TFDS's folder of data sets.")
     flags.DEFINE_bool("picture", True, "Whether a picture is drawn beside the report.")
     flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
-    command_line.define_workdir_config("images")
+    if "://" not in (command_line.peek("images") or ""):  # main says that addresses are not read
+        command_line.define_workdir_config("images")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ is the classic silent bug of diffusion code; here it raises.
 import importlib.metadata
 import os
 import pathlib
+import tempfile
 
 # Most programs here run a few times only, and then take longer to optimize than to run. Processes
 # that tests start inherit it. tests/diffusion, which runs many steps, turns it off for itself.
@@ -18,6 +19,9 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     os.environ["XLA_FLAGS"] = (
         "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
     ).strip()
+
+# Nothing is left in the home of who runs the tests.
+os.environ["NOISE_SCHED_CACHE"] = os.path.join(tempfile.gettempdir(), f"noise_sched-{os.getuid()}")
 
 # There is a worker for each core: threads of NumPy's products would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

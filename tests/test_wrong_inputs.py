@@ -457,7 +457,7 @@ EVALUATE = [
     (("--images=gs://bucket/images",), "--images=gs://bucket/images is an address"),
     (("--images={dir}/samples.npz", "--out=gs://bucket/a.json"), "--out=gs://.* is an address"),
     (("--images={dir}/sample.npz",), "does not exist. Did you mean .*samples.npz"),
-    (("--images={dir}/empty",), "holds no PNG files"),
+    (("--images={dir}/empty",), "holds no images .*samples.npz"),
     (
         ("--images={dir}/notes.txt",),
         "notes.txt cannot be read as an .npz file: it is another kind of file",
@@ -488,8 +488,11 @@ EVALUATE = [
     (("--images={dir}/range.npz",), r"must lie in \[-1, 1\]; got"),
     (("--images={dir}/few_labels.npz",), "expected one label per image"),
     (("--images={dir}/float_labels.npz",), "labels must be integers"),
-    (("--images={dir}/high_labels.npz",), "are no digit 0..9"),
-    (("--images={dir}/no_labels.npz",), "has no labels"),
+    (
+        ("--images={dir}/high_labels.npz",),
+        "labels are no class of the reference, 0 to 9, such as 10",
+    ),
+    (("--images={dir}/no_labels.npz", "--metrics=class_agreement"), "has no labels"),
     (("--images={dir}/large.npz", "--metrics=contrast"), "32x32x3 cannot be compared with digits"),
     (("--images={dir}/bomb",), "a.png: samples of at most 67,108,864 pixels .*196000000"),
     (("--images={dir}/bad_images",), "a.png cannot be read as an image"),
@@ -509,12 +512,25 @@ EVALUATE = [
     (("--images={dir}/samples.npz", "--metrics=,"), "There is no metric ''"),
     (("--images={dir}/samples.npz", "--metrics=contrast,contrast"), "names contrast twice"),
     (("--images={dir}/samples.npz", "--metrics=contrst"), "Did you mean 'contrast'"),
-    (("--images={dir}/samples.npz", "--metrics=fid"), "no metric 'fid'. There are"),
-    (("--images={dir}/samples.npz", "--reference="), "There is no reference ''"),
-    (("--images={dir}/samples.npz", "--reference=digit"), "Did you mean 'digits'"),
+    (
+        ("--images={dir}/samples.npz", "--metrics=fid"),
+        "fid needs at least 2,000 images; got .*. kid would do with fewer",
+    ),
+    (("--images={dir}/samples.npz", "--reference="), "--reference='' names no images"),
+    (("--images={dir}/samples.npz", "--reference=digit"), "did you mean 'digits'"),
+    (("--images={dir}/samples.npz", "--reference=digits@test"), "--reference=digits: .*split"),
+    (("--images={dir}/samples.npz", "--reference={dir}/net.pkl"), "net.pkl"),
+    (("--images={dir}/samples.npz", "--resize=bicubic"), "expected antialias"),
+    (("--images={dir}/samples.npz", "--num_images=0"), "num_images.*0"),
+    (
+        ("--images={dir}/run", "--step=last", "--metrics=contrast"),
+        "--step=last: expected the number",
+    ),
+    (("--images={dir}/untrained", "--metrics=contrast"), "has no checkpoints yet"),
     (("--images={dir}/samples.npz", "--out="), "--out='' is no path"),
-    (("--images={dir}/samples.npz", "--out={dir}/empty"), "is a folder. Name a file"),
-    (("--images={dir}/samples.npz", "--out={dir}/notes.txt"), "holds another report"),
+    (("--images={dir}/samples.npz", "--out={dir}/folder.json"), "is a folder. Name a file"),
+    (("--images={dir}/samples.npz", "--out={dir}/notes.txt"), "notes.txt is a file. Give a folder"),
+    (("--images={dir}/samples.npz", "--out={dir}/notes.json"), "holds another report"),
     (("--images={dir}/samples.npz", "--out={dir}/notes.txt/r.json"), "notes.txt is no folder"),
     (("--images={dir}/samples.npz", "--overwrite=perhaps"), "overwrite.*perhaps"),
     (("--images={dir}/samples.npz", "--metric=contrast"), "Unknown command line flag 'metric'"),
@@ -724,7 +740,9 @@ def _workdirs(root: pathlib.Path):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("wrong")
-    (root / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "notes.json"):
+        (root / name).write_text("mine")
+    (root / "folder.json").mkdir()
     (root / "net.pkl").write_bytes(pickle.dumps({"ema": types.SimpleNamespace}))
     _image_files(root)
     _workdirs(root)

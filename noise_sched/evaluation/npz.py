@@ -82,8 +82,8 @@ class NpzImages:
             image_set.check_shape(self.name, full)
             image_set.check_dtype(self.name, self._dtype)
             self._count, self.shape = full[0], (full[1], full[2], full[3])
-            self._labels = self._read_labels(archive, names.get(_LABELS[_IMAGES.index(key)]))
-        self.labelled = self._labels is not None and bool((self._labels >= 0).all())
+            self.labels = self._read_labels(archive, names.get(_LABELS[_IMAGES.index(key)]))
+        self.labelled = self.labels is not None and bool((self.labels >= 0).all())
         self._stream: io.BufferedIOBase | None = None
         self._next = 0
 
@@ -94,8 +94,8 @@ class NpzImages:
         """Images start ... stop - 1."""
         stop = min(stop, self._count)
         labels = np.full(stop - start, image_set.NO_LABEL)
-        if self._labels is not None:
-            labels = self._labels[start:stop]
+        if self.labels is not None:
+            labels = self.labels[start:stop]
         with _told(self._path):
             raw = self._bytes(start, stop)
         images = np.frombuffer(raw, self._dtype).reshape(-1, *self.shape)

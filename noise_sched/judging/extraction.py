@@ -32,7 +32,11 @@ _LABELS = "labels"
 
 
 def extract(
-    images: Images, extractors: Sequence[Extractor], cache: pathlib.Path, mesh: Mesh | None = None
+    images: Images,
+    extractors: Sequence[Extractor],
+    cache: pathlib.Path,
+    mesh: Mesh | None = None,
+    content: str = "",
 ) -> dict[str, Features]:
     """The features of all images, of every kind that the extractors make.
 
@@ -44,6 +48,7 @@ def extract(
       extractors: what to extract.
       cache: where the features' folders are.
       mesh: the devices; None for all.
+      content: the images' fingerprint, where it is known already.
 
     Returns:
       Features by kind, which lie in files below `cache`; on other hosts than the first nothing.
@@ -53,7 +58,7 @@ def extract(
       OSError: `cache` cannot be written.
     """
     mesh = partitioning.make_mesh() if mesh is None else mesh
-    content = images.fingerprint()
+    content = content or images.fingerprint()
     jobs = [_Job(images, content, each, cache, mesh) for each in extractors]
     try:
         _run(images, [job for job in jobs if job.done < job.count])

@@ -59,7 +59,7 @@ class FolderImages:
         self.shape = self._shape_of(root, heads)
         labels = _labels(root, self._files)
         self.labelled = labels is not None and bool((labels >= 0).all())
-        self._labels = np.full(len(self._files), image_set.NO_LABEL) if labels is None else labels
+        self.labels = np.full(len(self._files), image_set.NO_LABEL) if labels is None else labels
         # Pillow decodes outside of Python's lock.
         self._pool = concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
@@ -69,12 +69,12 @@ class FolderImages:
     def read(self, start: int, stop: int) -> Batch:
         """Images start ... stop - 1."""
         images = list(self._pool.map(self._read, self._files[start:stop]))
-        return Batch(np.stack(images), self._labels[start:stop])
+        return Batch(np.stack(images), self.labels[start:stop])
 
     def fingerprint(self) -> str:
         """A digest of the files' bytes, the labels and the size."""
         found = hashlib.sha256(repr((self.shape, len(self))).encode())
-        found.update(self._labels.astype("<i8").data)
+        found.update(self.labels.astype("<i8").data)
         for digest in self._pool.map(_digest, self._files):
             found.update(digest)
         return found.hexdigest()

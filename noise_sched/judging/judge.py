@@ -120,10 +120,12 @@ class Judge:
           EvaluationInputError: as `check`, or for an image that cannot be read.
         """
         self.check(images)
+        about_images = _about(images)  # reads all of them: what is wrong is found before the work
         extractors, reference, real_about, chance_of = self._reference
-        generated = extract(images, extractors, self._cache, self._mesh)
+        content = about_images["sha256"]
+        generated = extract(images, extractors, self._cache, self._mesh, content)
         about = {
-            "images": _about(images),
+            "images": about_images,
             "reference": real_about,
             "extractors": {each.name: dict(each.settings) for each in extractors},
         }
@@ -144,7 +146,8 @@ class Judge:
         if isinstance(real, Mapping):
             counts = {kind: each.count for kind, each in real.items()}
             return extractors, real, {"statistics": counts}, None
-        reference = extract(real, extractors, self._cache, self._mesh)
+        about = _about(real)
+        reference = extract(real, extractors, self._cache, self._mesh, about["sha256"])
 
         @functools.cache
         def chance_of(count: int) -> dict[str, Any]:
@@ -153,10 +156,18 @@ class Judge:
                 for name, metric in self._metrics.items()
             }
 
-        return extractors, reference, _about(real), chance_of
+        return extractors, reference, about, chance_of
 
     def _check(self, role: str, images: Images) -> None:
         self.check_count(f"{images.name} ({role})", len(images), images.labelled)
+        classes, labels = getattr(self._real, "classes", None), getattr(images, "labels", None)
+        if classes is None or labels is None or not any(m.labels for m in self._metrics.values()):
+            return
+        if labels.max() >= classes:
+            raise EvaluationInputError(
+                f"{images.name}: {np.sum(labels >= classes)} of {len(labels)} labels are no class of the "
+                f"reference, 0 to {classes - 1}, such as {labels[labels >= classes][0]}."
+            )
 
     def check_count(self, name: str, count: int, labelled: bool) -> None:
         """Refuses a number of images, or images without labels, that a metric cannot judge.

@@ -34,6 +34,10 @@ def check_place(path: pathlib.Path, request: Mapping[str, Any], overwrite: bool)
     Raises:
       EvaluationInputError: it is a folder, or holds something else and `overwrite` is not set.
     """
+    if path.parent.exists() and not path.parent.is_dir():
+        raise EvaluationInputError(
+            f"--out={path.parent} is a file. Give a folder, or the name of a .json file."
+        )
     if path.is_dir():
         raise EvaluationInputError(f"{path} is a folder. Name a file: {path / 'report.json'}.")
     if not path.exists() or overwrite:

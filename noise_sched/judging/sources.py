@@ -11,6 +11,7 @@ A trained model's folder is no set of images yet: `drawing` draws from it, `trai
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -28,7 +29,7 @@ from noise_sched.figures.images import to_uint8
 from noise_sched.judging.folders import FolderImages
 from noise_sched.messages import hint_beside
 
-CACHE = "~/.cache/noise_sched/features"
+CACHE = os.path.join(os.environ.get("NOISE_SCHED_CACHE", "~/.cache/noise_sched"), "features")
 """Where features are kept unless told otherwise."""
 
 _SAMPLES = "samples.npz"
@@ -139,9 +140,14 @@ class DataImages:
         return self.source.image_shape
 
     @property
+    def classes(self) -> int:
+        """How many classes it has."""
+        return self.source.num_classes
+
+    @property
     def labelled(self) -> bool:
         """Whether it has classes."""
-        return self.source.num_classes > 0
+        return self.classes > 0
 
     def __len__(self) -> int:
         return len(self.source)

@@ -33,7 +33,9 @@ class Drawer:
             self.batches.append((start, stop))
             if self.killed:
                 raise KeyboardInterrupt
-            return np.tile(np.arange(start, stop, dtype=np.uint8)[:, None, None, None], (1, 4, 4, 1))
+            return np.tile(
+                np.arange(start, stop, dtype=np.uint8)[:, None, None, None], (1, 4, 4, 1)
+            )
 
         return images, 64
 
