@@ -49,7 +49,7 @@ class Frechet:
         images, and another training of the model, which moves FID more.
       infinity: the distance extrapolated to infinitely many images of the model (Chong and Forsyth 2020,
         arXiv 1911.07023): the bias is about proportional to 1 / n, and differs from model to model. That
-        holds once a quarter of the images is several times the number of features.
+        holds from about ten images per feature; with fewer the line fits badly, and its error is large.
       infinity_error: its standard error: of other draws of as many images, and of the line's fit.
       count: how many images.
       real_count: how many real ones; None where a file of statistics does not say.
