@@ -36,10 +36,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import pytest
+import threadpoolctl
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# A plugin of pytest may have loaded NumPy before the variable was set.
+threadpoolctl.threadpool_limits(1, "blas")
 
 # Annotations are checked by beartype in the tests only; in production they cost nothing.
 _hook = install_import_hook("noise_sched", "beartype.beartype")

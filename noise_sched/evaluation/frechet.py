@@ -5,13 +5,13 @@ r"""Frechet distance of two sets of features, taken as Gaussians: FID, FD-DINOv2
 (Dowson and Landau 1982; as FID Heusel et al. 2017, arXiv 1706.08500), with means and covariances (of n - 1)
 in float64. What is reported is d^2, as by everyone.
 
-With S2 = F F^T the matrix F^T S1 F has the eigenvalues of S1 S2 (but for zeros) and is symmetric, so that
-the last trace is the sum of the roots of its eigenvalues: no root of a product is taken, and covariances
-without full rank need no epsilon.
+With S1 = G G^T and S2 = F F^T the last trace is the sum of the singular values of G^T F: their squares are
+the eigenvalues of F^T S1 F, which are those of S1 S2 but for zeros. A singular value is known to about eps
+times the largest, the root of an eigenvalue only to the root of eps, which matters where variances
+span many orders of magnitude. Covariances without full rank need no epsilon.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -19,8 +19,7 @@ from scipy import linalg
 
 from noise_sched.evaluation.features import Features
 
-SIZES = 8  # numbers of images that the line of `infinity` goes through
-SMALLEST_SHARE = 0.2  # of all images, the first of those
+GROUPS = (1, 2, 4)  # into which `infinity` divides the images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +48,9 @@ class Frechet:
         infinitely many replicates, to first order in 1 / n. Not in it: the bias of a number of
         images, and another training of the model, which moves FID more.
       infinity: the distance extrapolated to infinitely many images of the model (Chong and Forsyth 2020,
-        arXiv 1911.07023): the bias is about proportional to 1 / n, and differs from model to model.
+        arXiv 1911.07023): the bias is about proportional to 1 / n, and differs from model to model. That
+        holds from about ten images per feature; with fewer the line fits badly, and its error is large.
+      infinity_error: its standard error: of other draws of as many images, and of the line's fit.
       count: how many images.
       real_count: how many real ones; None where a file of statistics does not say.
     """
@@ -58,6 +59,7 @@ class Frechet:
     low: float
     high: float
     infinity: float
+    infinity_error: float
     count: int
     real_count: int | None
 
@@ -94,10 +96,7 @@ class Sums:
 
 def statistics_of(features: Features) -> Statistics:
     """Mean and covariance of features, in one pass."""
-    sums = Sums(features.length)
-    for block in features.blocks():
-        sums.add(block)
-    return sums.statistics()
+    return _sums(features).statistics()
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
@@ -109,22 +108,22 @@ def frechet(generated: Features, real: Features | Statistics, seed: int = 0) -> 
     """The Frechet distance of features to real ones.
 
     Args:
-      generated: [n, length].
+      generated: [n, length], n at least 8.
       real: features, or statistics of them.
-      seed: of the order in which `infinity` takes the generated images.
+      seed: of how `infinity` divides the generated images.
     """
     known = real if isinstance(real, Statistics) else statistics_of(real)
     factor = _factor(known.covariance)
-    curve = _curve(generated, known, factor, seed)
-    whole, distance = curve[-1]
+    whole, curve = _curve(generated, known, factor, seed)
+    distance = curve[0]
     error = _standard_error(generated, whole, known, factor)
-    inverse = [1 / each.count for each, _ in curve if each.count]
-    _, infinity = np.polyfit(inverse, [value for _, value in curve], 1)
+    line, covariance = np.polyfit(np.array(GROUPS) / len(generated), curve, 1, cov=True)
     return Frechet(
         distance=distance,
         low=distance - 1.96 * error,
         high=distance + 1.96 * error,
-        infinity=float(infinity),
+        infinity=float(line[1]),
+        infinity_error=float(np.hypot(error, np.sqrt(covariance[1, 1]))),
         count=len(generated),
         real_count=known.count,
     )
@@ -132,51 +131,59 @@ def frechet(generated: Features, real: Features | Statistics, seed: int = 0) -> 
 
 def _distance(a: Statistics, b: Statistics, factor: np.ndarray) -> float:
     """Equation (1), with F of the second covariance."""
-    root = np.sqrt(_eigen_of_product(a.covariance, factor)[0]).sum()
+    root = np.linalg.svd(_factor(a.covariance).T @ factor, compute_uv=False).sum()
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * root
     return float(np.sum((a.mean - b.mean) ** 2) + spread)
 
 
+def _sums(features: Features) -> Sums:
+    sums = Sums(features.length)
+    for block in features.blocks():
+        sums.add(block)
+    return sums
+
+
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """F of S = F F^T, [length, rank]."""
-    values, vectors = _eigen(covariance, np.linalg.norm(covariance))
-    return vectors * np.sqrt(values)
+    """F of S = F F^T, [length, rank], by Cholesky's method with pivots.
 
-
-def _eigen_of_product(covariance: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`_eigen` of F^T S F."""
-    largest = np.sum(factor**2, axis=0).max(
-        initial=0.0
-    )  # of F F^T: the columns are at right angles
-    return _eigen(factor.T @ covariance @ factor, largest * np.linalg.norm(covariance))
-
-
-def _eigen(matrix: np.ndarray, size: float | np.floating) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues above 0 of a symmetric matrix without negative ones, and their vectors as columns.
-
-    What is not above length * eps * size, `size` the norms of the matrices it was computed from, is 0 for all
-    that is known, as the rank of a matrix is decided. It must be left out: the root of what rounding leaves
-    of a 0, 1e-16, would be 1e-8, in hundreds of directions.
+    It ends where the variance that is left is nothing but rounding, length x eps of the largest.
     """
-    found: Any = linalg.eigh(matrix, driver="evr")
-    values, vectors = found
-    known = values > float(size) * len(values) * np.finfo(np.float64).eps
-    return values[known], vectors[:, known]
+    cholesky = linalg.get_lapack_funcs("pstrf", [covariance])
+    lower, pivots, rank, _ = cholesky(covariance, lower=1)
+    factor = np.zeros((len(covariance), rank))
+    factor[pivots - 1] = np.tril(lower)[:, :rank]
+    return factor
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    """Eigenvalues of a matrix without negative ones, with 0 for those that are nothing but rounding.
+
+    Each is known to about eps times the largest, times their number at worst, as the rank of a matrix is
+    decided.
+    """
+    floor = values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
+    return np.where(values > floor, values, 0.0)
 
 
 def _curve(
     generated: Features, real: Statistics, factor: np.ndarray, seed: int
-) -> list[tuple[Statistics, float]]:
-    """Statistics and distances of growing parts of the generated images, the last of all of them."""
+) -> tuple[Statistics, list[float]]:
+    """Statistics of all generated images, and the mean distance of their groups for each of `GROUPS`.
+
+    As every image is in one group of each size, what chance does to the images cancels between the
+    sizes, and `infinity` varies no more than the distance itself; of single samples it would.
+    """
     order = np.random.default_rng(seed).permutation(len(generated))
-    ends = np.linspace(max(2, SMALLEST_SHARE * len(order)), len(order), SIZES).astype(int)
-    sums, found = Sums(generated.length), []
-    for start, end in zip([0, *ends[:-1]], np.unique(ends), strict=False):
-        for block in generated.part(order[start:end]).blocks():
-            sums.add(block)
-        part = sums.statistics()
-        found.append((part, _distance(part, real, factor)))
-    return found
+    groups = [_sums(generated.part(part)) for part in np.array_split(order, GROUPS[-1])]
+    curve = []
+    while True:
+        parts = [group.statistics() for group in groups]
+        curve.insert(0, float(np.mean([_distance(part, real, factor) for part in parts])))
+        if len(parts) == 1:
+            return parts[0], curve
+        for group, other in zip(groups[::2], groups[1::2], strict=True):
+            group.join(other)
+        groups = groups[::2]
 
 
 def _standard_error(
@@ -188,8 +195,10 @@ def _standard_error(
     more weight: I - T is the derivative of tr S1 - 2 tr (S1 S2)^(1/2) in S1, and T = F (F^T S1 F)^(-1/2) F^T
     is the optimal transport of one Gaussian to the other, in the directions that both have.
     """
-    values, vectors = _eigen_of_product(whole.covariance, factor)
-    half = factor @ (vectors * values**-0.25)  # T = half half^T
+    values, vectors = np.linalg.eigh(factor.T @ whole.covariance @ factor)
+    values = _known(values)
+    kept = values > 0
+    half = factor @ (vectors[:, kept] * values[kept] ** -0.25)  # T = half half^T
     shift = 2 * (whole.mean - real.mean)
     influences = []
     for block in generated.blocks():

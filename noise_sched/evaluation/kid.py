@@ -20,8 +20,7 @@ class Kid:
 
     Attributes:
       distance: the mean over the subsets; 0 on average for a perfect model.
-      error: its standard error: the standard deviation over the subsets, divided by the root of how many
-        there could be without sharing images. (Often divided by the root of 100, which claims too much.)
+      error: its standard error; see `_standard_error`.
       subset: images of each side in a subset: 1,000, or half of what there is.
     """
 
@@ -38,8 +37,18 @@ def kid(generated: Features, real: Features, seed: int = 0) -> Kid:
     found = [
         discrepancy(_some(generated, subset, rng), _some(real, subset, rng)) for _ in range(SUBSETS)
     ]
-    apart = min(SUBSETS, fewest / subset)
-    return Kid(float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(apart)), subset)
+    return Kid(float(np.mean(found)), _standard_error(found, subset / fewest), subset)
+
+
+def _standard_error(found: list[float], share: float) -> float:
+    """Of the mean over subsets, each of which holds a share q of the images.
+
+    If the estimate from one subset has the variance v, that from all images has q v. Subsets of the same
+    images differ from each other by s^2 = v - q v only, and the mean of B of them has the variance
+    q v + s^2 / B = s^2 (q / (1 - q) + 1 / B). The usual s^2 / B leaves the images themselves out. (Near a
+    distance of 0 the variance falls with the square of q, and this is too large.)
+    """
+    return float(np.std(found, ddof=1) * np.sqrt(share / (1 - share) + 1 / len(found)))
 
 
 def _some(features: Features, count: int, rng: np.random.Generator) -> Features:

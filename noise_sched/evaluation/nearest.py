@@ -77,4 +77,4 @@ def neighbours(
             found = np.take_along_axis(gap, best[:, None], axis=1)[:, 0]
             indices[here] = np.where(found < squares[here], column * BLOCK + best, indices[here])
             squares[here] = np.minimum(squares[here], found)
-    return indices, np.sqrt(np.maximum(squares, 0) / generated.length)
+    return indices, np.sqrt(squares / generated.length)
