@@ -132,7 +132,9 @@ def test_no_work_is_begun_for_what_cannot_be_judged(digits, tmp_path):
     few = image_set("few", batch.images, batch.labels)
     refused(few, ["class_fd"], r"few \(images\): class_fd needs at least 100 images; got 20")
     unlabelled = image_set("some", batch.images)
-    refused(unlabelled, ["class_agreement"], "some has no labels, .* class_agreement compares")
+    refused(
+        unlabelled, ["class_agreement"], "some .images. has no labels, .* class_agreement compares"
+    )
     asked_for_none = image_set("some", batch.images, np.full(20, -1))
     refused(asked_for_none, ["class_agreement"], "or not one for every image")
     large = image_set("large", np.zeros((200, 32, 32, 3), np.uint8))
