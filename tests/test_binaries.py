@@ -221,10 +221,17 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
         assert int(path.name) < 40
 
 
-def test_evaluation_reads_what_sampling_writes(trained, tmp_path):
-    from noise_sched.evaluation import class_agreement
-
-    # The tiny run's images are 4 x 4, no digits: the judge says so.
-    found = drawn(trained, tmp_path / "s", count=4)
-    with pytest.raises(ValueError, match="8"):
-        class_agreement.class_agreement(found["images"], found["labels"])
+def test_evaluation_draws_and_judges_a_model(trained, tmp_path):
+    """Its training data is the reference unless another is named."""
+    code, out, err = run(
+        "evaluate",
+        f"--images={trained}",
+        "--num_images=20",
+        "--metrics=contrast,spectrum",
+        f"--out={tmp_path / 'out'}",
+        "--config.sample.steps=2",
+    )
+    assert code == 0, err
+    assert f"20 images of {trained}, step 12 beside 1,797 real ones (digits@train)" in out
+    kept = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert kept["images"]["shape"] == kept["reference"]["shape"] == [4, 4, 1]

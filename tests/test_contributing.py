@@ -107,14 +107,13 @@ def test_a_data_set(follow, tmp_path):
     tests.test_it_is_prepared_and_holds_what_it_should(row, str(tmp_path / "data"))
 
 
-def test_a_metric(follow):
-    from noise_sched import evaluate
-    from noise_sched.evaluation import references
+def test_a_metric(follow, tmp_path):
+    from noise_sched.judging import catalogue
 
-    tests, (metric,) = follow("A metric")
-    assert evaluate.METRICS["mean_colour"] is metric
-    tests.test_every_comparison_refuses_another_size(metric, references.digits())
-    assert metric(references.digits(), references.digits()).difference == 0
+    tests, (row,) = follow("A metric")
+    assert catalogue.METRICS["dynamic_range"].features == "tones"
+    digits, samples = tests.open_digits(), tests.open_samples()
+    tests.test_every_metric_sees_its_fault(row, samples, digits, tmp_path)
 
 
 def test_a_rule(follow, monkeypatch):

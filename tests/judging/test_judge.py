@@ -23,24 +23,45 @@ WITHOUT_WEIGHTS = [
 ]
 
 
+# For each metric without weights a fault of the images that it has to see.
+FAULTS = {
+    "class_agreement": lambda images: images[::-1],
+    "class_fd": lambda images: images // 4,
+    "swd": lambda images: images // 2 + np.roll(images, 1, axis=2) // 2,
+    "spectrum": lambda images: images // 2 + np.roll(images, 1, axis=2) // 2,
+    "brightness": lambda images: 50 + images // 2,
+    "contrast": lambda images: images // 2,
+    "nearest": lambda images: 255 - images,
+    "kernel_distance": lambda images: 255 - images,
+}
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     """Features of the digits, extracted once."""
     return tmp_path_factory.mktemp("features")
 
 
-@pytest.fixture(scope="module")
-def digits():
+def open_digits():
     return sources.open_images("digits")
 
 
-@pytest.fixture(scope="module")
-def samples(digits):
+def open_samples():
     """Real digits, some of them faint."""
-    batch = digits.read(0, 300)
+    batch = open_digits().read(0, 300)
     images = batch.images.copy()
     images[:60] = images[:60] // 4
     return image_set("samples", images, batch.labels)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return open_digits()
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return open_samples()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +103,19 @@ def test_every_metric_without_weights_is_printed_and_kept(samples, digits, cache
     # The images' own features are gone, those of the reference stay.
     folders = {path.name.split("-")[0] for path in cache.iterdir()}
     assert len(list(cache.iterdir())) == len(folders) == 5
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_metric_sees_its_fault(name, samples, digits, cache):
+    damaged = image_set("damaged", FAULTS[name](samples.images), samples.labels)
+    report = Judge(digits, damaged.shape, [name], cache)(damaged)
+    field, better = next(iter(catalogue.METRICS[name].shows.items()))
+    found, real = (getattr(each[name], field) for each in (report.results, report.real))
+    assert found > real + 0.01 if better == "lower" else found < real - 0.01
+
+
+def test_every_metric_without_weights_has_a_fault():
+    assert set(FAULTS) == set(WITHOUT_WEIGHTS)
 
 
 def test_judging_the_real_images_finds_no_fault(digits, cache):
