@@ -15,22 +15,26 @@ prepare_env
 
 "$PYTHON" -m noise_sched.train --config=configs/digits.py --workdir="$WORKDIR" "$@"
 "$PYTHON" -m noise_sched.sample --workdir="$WORKDIR" --num_images=1000 --out="$SAMPLES"
-"$PYTHON" -m noise_sched.evaluate --images="$SAMPLES/samples.npz" --reference=digits \
-  --metrics=class_agreement
+"$PYTHON" -m noise_sched.evaluate --images="$SAMPLES" --reference=digits --out="$WORKDIR/evaluation" \
+  --overwrite
 
 cat <<END
 
 Your model drew these digits: $ROOT/$SAMPLES/grid.png
+Each beside its nearest real digit, and histograms: $ROOT/$WORKDIR/evaluation/metrics.png
+
+In the table above, "images" are your model's and "real" is one half of the real digits against the other: what a
+perfect model would score. README.md says what each line means.
 
 Three things to try next, from $ROOT (\`source .venv/bin/activate\` first):
 
   1. Draw again in fewer steps, and look at the difference:
        python -m noise_sched.sample --workdir=$WORKDIR --num_images=100 \\
          --out=$WORKDIR/samples_10_steps --config.sample.steps=10
-  2. Train with another noise schedule, and compare the two agreements:
+  2. Train with another noise schedule, and compare the two tables:
        python -m noise_sched.train --config=configs/digits.py --workdir=runs/digits_sigmoid \\
          '--config.schedule=sigmoid(-3, 3, tau=0.9)'
-  3. Judge the contrast and the variety of the digits, too:
-       python -m noise_sched.evaluate --images=$SAMPLES/samples.npz --reference=digits \\
-         --metrics=class_agreement,contrast,nearest,kernel_distance
+  3. Draw with several samplers, and see quality against the number of network passes:
+       python -m noise_sched.sampler_sweep --workdir=$WORKDIR --out=$WORKDIR/sweep \\
+         --steps=5,10,20 --solver='ddim()' --solver='heun()'
 END

@@ -1,12 +1,13 @@
-"""Judging images: each metric is one function of images (and labels, and a reference) to a report.
+"""Judging images: extractors make features of images, and a metric is one function of two sets of features.
 
-    image_set        images and labels, read from an .npz or a folder of PNGs
-    references       the real images to compare with, by name
-    class_agreement  does a classifier of real digits see the class that was asked for?
-    contrast         are images washed out to grey?
-    nearest          is each image near the real ones (no noise), and no copy of one?
-    kernel_distance  do the images as a whole follow the distribution of the real ones?
-    report           the table that is printed and the JSON that is kept
+    images, image_set, npz      images that are read in pieces, in memory or in an .npz
+    features, metric            what extractors make, and what a metric is
+    inception, dinov2, resize   published networks; their weights are read elsewhere
+    classifier                  a small network that is trained on the real images
+    laplacian_patches, spectrum, tones, pixels      features without any network
+    frechet, kid, inception_score, precision_recall, class_agreement, sliced_wasserstein, nearest,
+    kernel_distance             the metrics; those of spectrum and tones stand with their features
 
-NumPy and scikit-learn only: no accelerator is needed, and nothing here knows how images were made.
+Extractors are JAX, pure and jitted by their caller; metrics are NumPy in float64. Nothing here knows how images
+were made, where they lie, or what runs it.
 """
