@@ -82,8 +82,11 @@ def sweep(
         "metrics": metrics,
         "reference": real.name,
     }
+    _rows(out, request)  # before a lock file is put into a foreign folder
     with locks.hold(out, "--out"):
-        rows = _begin(out, request)
+        rows = _rows(out, request)
+        if not (out / REQUEST).exists():
+            files.write_text(out / REQUEST, json.dumps(request, indent=1) + "\n")
         known = {_key(row) for row in rows}
         programs = sampler_cells.Programs(guide[0])
         todo = [cell for cell in cells if _key(cell) not in known]
@@ -108,15 +111,14 @@ def sweep(
     return rows
 
 
-def _begin(out: pathlib.Path, request: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(out: pathlib.Path, request: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows that are there; a folder of another sweep, or of something else, is refused."""
-    there = {path.name for path in out.iterdir()} - {locks.NAME}
+    there = {path.name for path in out.iterdir()} - {locks.NAME} if out.is_dir() else set()
     if REQUEST not in there and there:
         raise EvaluationInputError(
             f"--out={out} is not empty and holds no sweep. Give a new folder: nothing is overwritten."
         )
     if REQUEST not in there:
-        files.write_text(out / REQUEST, json.dumps(request, indent=1) + "\n")
         return []
     found = json.loads((out / REQUEST).read_text())
     different = [key for key in request if found.get(key) != request[key]]

@@ -24,7 +24,17 @@ import pytest
 from PIL import Image
 
 from configs import common, digits
-from noise_sched import audit, convert, evaluate, experiment, networks, prepare, reconstruct, train
+from noise_sched import (
+    audit,
+    convert,
+    evaluate,
+    experiment,
+    networks,
+    prepare,
+    reconstruct,
+    sampler_sweep,
+    train,
+)
 from noise_sched.experiment import ranges, workdir
 from noise_sched.training.checkpoints import Checkpoints
 
@@ -597,6 +607,24 @@ CONVERT = [
     (("--edm={dir}/net.pkl", "--workdir=o", "--steps=many"), "steps.*many"),
     (("--edm={dir}/net.pkl", "--workdir=o", "--latents=maybe"), "latents.*maybe"),
 ]
+SWEEP = [
+    ((), "--workdir is missing"),
+    (("--workdir={dir}/run",), "--out is missing"),
+    (("--workdir={dir}/empty", "--out=o"), "it has no config.json"),
+    (("--workdir={dir}/untrained", "--out=o", "--metrics=contrast"), "has no checkpoints yet"),
+    (("--workdir={dir}/run", "--out={dir}/notes.txt/s"), "notes.txt is no folder"),
+    (("--workdir={dir}/run", "--out={dir}/bad_images", "--metrics=contrast"), "holds no sweep"),
+    (("--workdir={dir}/run", "--out=o", "--steps=5,many"), "'many' is no whole number"),
+    (
+        ("--workdir={dir}/run", "--out=o", "--steps=0"),
+        "1 of 1 samplers cannot work.*sample.steps=0",
+    ),
+    (("--workdir={dir}/run", "--out=o", "--solver=eulr()"), "Did you mean 'euler'"),
+    (("--workdir={dir}/run", "--out=o", "--metrics=contrst"), "Did you mean 'contrast'"),
+    (("--workdir={dir}/run", "--out=o", "--num_images=1"), "num_images.*1"),
+    (("--workdir={dir}/run", "--out=o", "--step=7", "--metrics=contrast"), "step.* 7"),
+    (("--workdir={dir}/run", "--out=o", "--reference=digit"), "did you mean 'digits'"),
+]
 PREPARE = [
     ((), "--dataset"),
     (("--dataset=",), "--dataset= is empty"),
@@ -616,6 +644,7 @@ COMMANDS = {
     "sample": (sample, SAMPLE),
     "reconstruct": (reconstruct, RECONSTRUCT),
     "evaluate": (evaluate, EVALUATE),
+    "sampler_sweep": (sampler_sweep, SWEEP),
     "audit": (audit, AUDIT),
     "convert": (convert, CONVERT),
     "prepare": (prepare, PREPARE),

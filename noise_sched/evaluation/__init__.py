@@ -8,6 +8,6 @@
     frechet, kid, inception_score, precision_recall, class_agreement, sliced_wasserstein, nearest,
     kernel_distance             the metrics; those of spectrum and tones stand with their features
 
-Extractors are JAX, pure and jitted by their caller; metrics are NumPy in float64. Nothing here knows how images
-were made, where they lie, or what runs it.
+Extractors are JAX, pure and jitted by their caller; metrics are NumPy in float64. Nothing here knows how
+images were made, where they lie, or what runs it.
 """

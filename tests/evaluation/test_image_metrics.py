@@ -203,8 +203,12 @@ def test_neighbours_in_blocks():
     gaps = np.sqrt(((x[:, None].astype(np.float32) - y[None].astype(np.float32)) ** 2).mean(2))
     np.testing.assert_array_equal(indices, gaps.argmin(1))
     np.testing.assert_allclose(distances, gaps.min(1), atol=1e-6)
-    among, _ = neighbours(features(y), features(y), leave_self_out=True)
+    among, _ = neighbours(features(y), features(y), own=np.arange(len(y)))
     assert (among != np.arange(len(y))).all()
+    some = np.array([3, BLOCK + 5, 2 * BLOCK + 9])
+    np.testing.assert_array_equal(
+        neighbours(features(y[some]), features(y), own=some)[0], among[some]
+    )
 
 
 def test_noise_is_far_and_copies_are_copies():
