@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 _COLUMNS = 3
 
@@ -28,13 +29,16 @@ def draw(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], axes: Sequence[s
         figsize=(4 * min(_COLUMNS, len(figures)), 3.2 * height + 0.6), layout="constrained"
     )
     FigureCanvasAgg(figure)
-    panels = figure.subplots(height, min(_COLUMNS, len(figures)), squeeze=False).flat
+    panels = list(figure.subplots(height, min(_COLUMNS, len(figures)), squeeze=False).flat)
     for panel, name in zip(panels, figures, strict=False):
         for label, line in lines.items():
             line = sorted(line, key=lambda row: row["nfe"])
             panel.plot([row["nfe"] for row in line], [row[name] for row in line], "o-", label=label)
         panel.set(title=name, xlabel="network passes for one image (NFE)", xscale="log")
-    for panel in list(panels)[len(figures) :]:
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_locator(NullLocator())
+    for panel in panels[len(figures) :]:
         panel.set_axis_off()
     if names:
         handles, labels = figure.axes[0].get_legend_handles_labels()
