@@ -12,6 +12,7 @@ from noise_sched import train
 from noise_sched.evaluation.errors import EvaluationInputError
 from noise_sched.experiment import sampler, workdir
 from noise_sched.experiment.ranges import ConfigError
+from noise_sched.interop import published_weights
 from noise_sched.judging import in_training, sources
 from noise_sched.training.best import Best
 from noise_sched.training.metrics import read_metrics
@@ -22,6 +23,8 @@ sample = importlib.import_module("noise_sched.sample")
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(sources, "CACHE", str(tmp_path_factory.getbasetemp() / "features"))
+    monkeypatch.setattr(published_weights, "_FOLDERS", ("/nowhere",))
+    monkeypatch.delenv(published_weights.VARIABLE, raising=False)
 
 
 def config(**changes):

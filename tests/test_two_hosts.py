@@ -14,8 +14,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import digits
-from noise_sched import train
+from noise_sched import evaluate, train
 from noise_sched.experiment import sampler, workdir
+from noise_sched.judging import model_images, sources
 from noise_sched.training import hosts, partitioning
 
 COUNT = 10  # images: the second batch of 8 is filled up
@@ -56,6 +57,15 @@ def fail_on(host):
     return {"not": {"json"}}
 
 
+def judge(folder: pathlib.Path, directory: pathlib.Path) -> None:
+    """Draws images on all hosts, has all extract their features, and the first write the figures."""
+    images = model_images.of_workdir(workdir.load_config(folder), str(folder), COUNT, None)
+    real = sources.training_data_of(str(folder))
+    evaluate.evaluate(
+        images, real, ["contrast"], out=directory / "judged", cache=directory / "c", draw=False
+    )
+
+
 def one_host(directory: pathlib.Path, index: int, port: str) -> None:
     jax.distributed.initialize(f"localhost:{port}", 2, index)
     assert jax.process_count() == 2 and len(jax.devices()) == 4
@@ -65,6 +75,7 @@ def one_host(directory: pathlib.Path, index: int, port: str) -> None:
     saved = workdir.load_config(folder)
     assert sampler.run(saved, folder, out, COUNT)
     assert not sampler.run(saved, folder, out, COUNT)
+    judge(folder, directory)
 
     # What fails on one host fails on both, at once.
     assert hosts.together(lambda: {1: "not JSON"}) == {1: "not JSON"}
@@ -110,6 +121,18 @@ def test_samples_are_those_of_one_process(directory, tmp_path):
     assert record == (tmp_path / "out" / "samples.json").read_text()
     assert len(list((folder / "samples" / "images").iterdir())) == COUNT
     assert not list(folder.rglob(".*"))  # neither locks nor partial files
+
+
+def test_figures_are_those_of_one_process(directory, tmp_path, capsys):
+    judge(directory / "run", tmp_path)
+    here, there = (
+        json.loads((place / "judged" / "metrics.json").read_text())
+        for place in (tmp_path, directory)
+    )
+    assert here["images"] == there["images"] and here["extractors"] == there["extractors"]
+    for name, value in there["metrics"]["contrast"].items():
+        assert here["metrics"]["contrast"][name] == pytest.approx(value, abs=2e-3), name
+    assert here["real_against_real"] == there["real_against_real"]
 
 
 def test_training_draws_its_grid_on_all_hosts(directory, tmp_path, monkeypatch):

@@ -133,9 +133,12 @@ def check_names(metrics: Sequence[str]) -> None:
 def without_weights(
     count: int, labelled: bool, real: Images | Mapping[str, Statistics]
 ) -> list[str]:
-    """The metrics that need no published weights and can judge so many images beside these real ones."""
+    """The metrics that need no published weights and can judge so many images beside these real ones.
+
+    Beside statistics they are those that the statistics serve.
+    """
     if isinstance(real, Mapping):
-        return [name for name, metric in METRICS.items() if metric.features in real]
+        return served(real)
     fewest = min(count, len(real) // 2)
     return [
         name
@@ -147,13 +150,18 @@ def without_weights(
     ]
 
 
+def served(found: Mapping[str, Statistics]) -> list[str]:
+    """The metrics for which statistics will do in place of real images."""
+    return [n for n, m in METRICS.items() if m.judge is frechet and m.features in found]
+
+
 def check_statistics(metrics: Mapping[str, Metric], found: Mapping[str, Statistics]) -> None:
     """Refuses metrics that statistics from a file cannot serve.
 
     Raises:
       EvaluationInputError: naming those that they can.
     """
-    can = [n for n, m in METRICS.items() if m.judge is frechet and m.features in found]
+    can = served(found)
     for name in metrics:
         if name not in can:
             raise EvaluationInputError(

@@ -13,6 +13,7 @@ from noise_sched.evaluation import classifier
 from noise_sched.evaluation.errors import EvaluationInputError
 from noise_sched.evaluation.frechet import Statistics
 from noise_sched.evaluation.image_set import image_set
+from noise_sched.interop import published_weights
 from noise_sched.judging import catalogue, sources
 from noise_sched.judging.judge import Judge
 
@@ -71,6 +72,13 @@ def one_short_training(digits):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier, "train", lambda real: trained)
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch):
+    """Whoever runs the tests may have them."""
+    monkeypatch.setattr(published_weights, "_FOLDERS", ("/nowhere",))
+    monkeypatch.delenv(published_weights.VARIABLE, raising=False)
 
 
 def judged(samples, digits, cache, metrics=(), **options):
@@ -154,6 +162,18 @@ def test_statistics_in_place_of_real_images(samples, digits, cache, monkeypatch,
     with pytest.raises(EvaluationInputError, match="contrast needs the real images.*serves toy_fd"):
         judged(samples, real, cache, ["contrast"])
     assert capsys.readouterr()
+
+
+def test_published_statistics_are_read_and_the_weights_asked_for(tmp_path, samples):
+    """EDM's file: its metrics are FID's, and Inception's weights are not here."""
+    np.savez(tmp_path / "edm.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    np.savez(tmp_path / "made.npz", images=np.zeros((2500, 8, 8, 3), np.uint8))
+    images, real = evaluate.open_pair(
+        str(tmp_path / "made.npz"), str(tmp_path / "edm.npz"), "", "", lambda count: samples
+    )
+    assert real["inception/2048"].mean.shape == (2048,)
+    with pytest.raises(EvaluationInputError, match=r"needs pt_inception-2015-12-05-6726825d.pth"):
+        evaluate.evaluate(images, real, cache=tmp_path)
 
 
 def test_no_work_is_begun_for_what_cannot_be_judged(digits, tmp_path):
