@@ -176,6 +176,14 @@ def test_published_statistics_are_read_and_the_weights_asked_for(tmp_path, sampl
         evaluate.evaluate(images, real, cache=tmp_path)
 
 
+def test_what_the_reader_has_to_know_stands_below_the_table():
+    about = {"extractors": {"inception": {}}, "images": {"shape": [8, 8, 1]}}
+    assert catalogue.notes(about, {}) == [
+        "Grey images were repeated to three channels for Inception."
+    ]
+    assert catalogue.notes(about | {"images": {"shape": [8, 8, 3]}}, {}) == []
+
+
 def test_no_work_is_begun_for_what_cannot_be_judged(digits, tmp_path):
     def refused(images, metrics, message, real=digits):
         with pytest.raises(EvaluationInputError, match=message):
