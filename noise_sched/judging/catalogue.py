@@ -55,7 +55,7 @@ METRICS: dict[str, Metric] = {
         "inception/2048", frechet, {"distance": "lower", "infinity": "lower"}, 2_000, "kid"
     ),
     "sfid": Metric("inception/spatial", frechet, {"distance": "lower"}, 2_000, "kid"),
-    "kid": Metric("inception/2048", kid, {"distance": "lower", "error": "lower"}, 10, "swd"),
+    "kid": Metric("inception/2048", kid, {"distance": "lower"}, 10, "swd"),
     "inception_score": Metric("inception/logits", inception_score, {"score": "higher"}, 100, "swd"),
     "precision_recall": Metric(
         "inception/2048", precision_recall, {"precision": "higher", "recall": "higher"}, 100, "kid"

@@ -81,8 +81,8 @@ def table(report: Report) -> str:
                 (
                     "" if index else name,
                     field.replace("_", " "),
-                    number(getattr(result, field)),
-                    "" if real is None else number(getattr(real, field)),
+                    figure(result, field),
+                    "" if real is None else figure(real, field),
                     better,
                 )
             )
@@ -94,9 +94,14 @@ def table(report: Report) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def number(value: Any) -> str:
-    """Four digits; a count as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def figure(result: Any, field: str) -> str:
+    """A figure with four digits, and how sure it is where the metric says so: an interval or an error."""
+    value = getattr(result, field)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if field == "distance" and hasattr(result, "low"):
+        return f"{text} [{result.low:.4g}, {result.high:.4g}]"
+    error = getattr(result, f"{field}_error", getattr(result, "error", None))
+    return text if error is None else f"{text} ± {error:.2g}"
 
 
 def _plain(value: Any) -> Any:
