@@ -22,9 +22,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from noise_sched.evaluation import classifier
 from noise_sched.evaluation.image_set import ImageSet, image_set
-from noise_sched.judging import catalogue, extraction, sources
+from noise_sched.judging import extraction, sources
 from noise_sched.judging.judge import Judge
 
 _OUT = flags.DEFINE_string("out", "docs/results/metrics.jsonl", "One JSON object per row.")
@@ -206,7 +205,6 @@ def measure(path: pathlib.Path) -> None:
     """Adds the rows that are missing."""
     known = {(row["data"], row["seed"], row["damage"]) for row in read(path)}
     metrics = sorted({name.split("/")[0] for name in FIGURES})
-    train = classifier.train
     for data_name, open_data in DATA.items():
         data = open_data()
         for seed in range(_SEEDS.value):
@@ -214,9 +212,10 @@ def measure(path: pathlib.Path) -> None:
             if not todo:
                 continue
             images, real = halves(data, seed)
-            catalogue.classifier.train = lambda reference, seed=seed: train(reference, seed=seed)
             with tempfile.TemporaryDirectory() as cache:
-                judge = Judge(real, real.shape, metrics, pathlib.Path(cache), beside=False)
+                judge = Judge(
+                    real, real.shape, metrics, pathlib.Path(cache), beside=False, seed=seed
+                )
                 for name in todo:
                     rng = np.random.default_rng([seed, len(name)])
                     report = judge(DAMAGES[name](images, real, rng))

@@ -53,6 +53,7 @@ def evaluate(
     weights: str = "",
     cache: str | pathlib.Path = sources.CACHE,
     draw: bool = True,
+    seed: int = 0,
 ) -> report.Report:
     """Judges images, prints the table and writes the report.
 
@@ -65,6 +66,7 @@ def evaluate(
       weights: a folder of published weights; "" looks into the usual places.
       cache: a folder for features.
       draw: whether a picture is drawn beside the report.
+      seed: of the classifier that is trained on the real images.
 
     Raises:
       EvaluationInputError: images that cannot be judged so, or a place where something else is.
@@ -85,6 +87,7 @@ def evaluate(
         pathlib.Path(cache).expanduser(),
         weights=weights,
         name=images.name,
+        seed=seed,
         also=picture.KINDS if place is not None and draw else (),
     )
     found = judge(images)
@@ -192,6 +195,7 @@ def main() -> None:
             weights=options.weights,
             cache=options.cache,
             draw=options.picture,
+            seed=options.seed,
         )
 
 
@@ -208,6 +212,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("weights", "", "A folder of published weights (Inception, DINOv2).")
     flags.DEFINE_string("cache", sources.CACHE, "A folder for features.")
     flags.DEFINE_string("data_dir", "", "TFDS's folder of data sets.")
+    flags.DEFINE_integer("seed", 0, "Of the classifier, for metrics with labels.", lower_bound=0)
     flags.DEFINE_bool("picture", True, "Whether a picture is drawn beside the report.")
     flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
     if "://" not in (command_line.peek("images") or ""):  # main says that addresses are not read

@@ -68,27 +68,27 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
-# (shape of the images, the real images or their statistics) -> extractor
-Recipe = Callable[[tuple[int, int, int], Any], Extractor]
+# (shape of the images, the real images or their statistics, seed) -> extractor
+Recipe = Callable[[tuple[int, int, int], Any, int], Extractor]
 
 
 def _inception(weights: str) -> Recipe:
     path = published_weights.find("inception", weights)
     params = inception.convert(torch_weights.read(path))
     made = inception.extractor(params, published_weights.digest("inception", path))
-    return lambda shape, real: made
+    return lambda shape, real, seed: made
 
 
 def _dinov2(weights: str) -> Recipe:
     path = published_weights.find("dinov2", weights)
     module, params = dinov2.convert(torch_weights.read(path))
     made = dinov2.extractor(module, params, published_weights.digest("dinov2", path))
-    return lambda shape, real: made
+    return lambda shape, real, seed: made
 
 
-def _trained(real: Images) -> classifier.Trained:
+def _trained(real: Images, seed: int) -> classifier.Trained:
     """The classifier of the real images; on several hosts that of the first, to the bit."""
-    own = classifier.train(real)
+    own = classifier.train(real, seed)
     if jax.process_count() == 1:
         return own
     return dataclasses.replace(own, params=multihost_utils.broadcast_one_to_all(own.params))
@@ -97,11 +97,13 @@ def _trained(real: Images) -> classifier.Trained:
 # The first word of a kind of features -> (folder of weights) -> recipe; weights are read at once, and what
 # takes long, such as training the classifier, is left to the recipe.
 RECIPES: dict[str, Callable[[str], Recipe]] = {
-    "classifier": lambda weights: lambda shape, real: classifier.extractor(_trained(real)),
-    "patches": lambda weights: lambda shape, real: laplacian_patches.extractor(shape),
-    "spectrum": lambda weights: lambda shape, real: spectrum.extractor(shape),
-    "tones": lambda weights: lambda shape, real: tones.extractor(),
-    "pixels": lambda weights: lambda shape, real: pixels.extractor(shape),
+    "classifier": lambda weights: (
+        lambda shape, real, seed: classifier.extractor(_trained(real, seed))
+    ),
+    "patches": lambda weights: lambda shape, real, seed: laplacian_patches.extractor(shape),
+    "spectrum": lambda weights: lambda shape, real, seed: spectrum.extractor(shape),
+    "tones": lambda weights: lambda shape, real, seed: tones.extractor(),
+    "pixels": lambda weights: lambda shape, real, seed: pixels.extractor(shape),
     "inception": _inception,
     "dinov2": _dinov2,
 }

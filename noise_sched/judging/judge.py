@@ -66,6 +66,7 @@ class Judge:
       beside: whether the real images are measured against themselves, too.
       also: kinds of features to extract besides, for a picture.
       name: of the images that will be judged, for messages.
+      seed: of the classifier that is trained on the real images.
       mesh: the devices; None for all.
 
     Raises:
@@ -84,11 +85,13 @@ class Judge:
         beside: bool = True,
         also: Sequence[str] = (),
         name: str = "the images",
+        seed: int = 0,
         mesh: Mesh | None = None,
     ):
         catalogue.check_names(metrics)
         self._metrics = {name: METRICS[name] for name in metrics}
         self._real, self._shape, self._cache, self._mesh = real, shape, cache, mesh
+        self._seed = seed
         self._beside = beside and not isinstance(real, Mapping)
         if isinstance(real, Mapping):
             catalogue.check_statistics(self._metrics, real)
@@ -142,7 +145,7 @@ class Judge:
     def _reference(self) -> tuple[list[Extractor], Mapping[str, Any], dict[str, Any], Any]:
         """What depends on the real images alone, made once."""
         real = self._real
-        extractors = [recipe(self._shape, real) for recipe in self._recipes]
+        extractors = [recipe(self._shape, real, self._seed) for recipe in self._recipes]
         if isinstance(real, Mapping):
             counts = {kind: each.count for kind, each in real.items()}
             return extractors, real, {"statistics": counts}, None

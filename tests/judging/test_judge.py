@@ -70,7 +70,7 @@ def one_short_training(digits):
     """One classifier, of fewer steps, serves all tests."""
     trained = classifier.train(digits, steps=300)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier, "train", lambda real: trained)
+        patch.setattr(classifier, "train", lambda real, seed: trained)
         yield
 
 
