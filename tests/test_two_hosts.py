@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import digits
 from noise_sched import evaluate, train
-from noise_sched.experiment import sampler, workdir
+from noise_sched.experiment import sampler, samples, workdir
 from noise_sched.judging import model_images, sources
 from noise_sched.training import hosts, partitioning
 
@@ -76,6 +76,9 @@ def one_host(directory: pathlib.Path, index: int, port: str) -> None:
     assert sampler.run(saved, folder, out, COUNT)
     assert not sampler.run(saved, folder, out, COUNT)
     judge(folder, directory)
+    samples.MOST_IN_ONE, samples._SHARD_IMAGES = COUNT - 1, 6
+    assert sampler.run(saved, folder, directory / "sharded", COUNT)
+    assert not sampler.run(saved, folder, directory / "sharded", COUNT)
 
     # What fails on one host fails on both, at once.
     assert hosts.together(lambda: {1: "not JSON"}) == {1: "not JSON"}
@@ -121,6 +124,14 @@ def test_samples_are_those_of_one_process(directory, tmp_path):
     assert record == (tmp_path / "out" / "samples.json").read_text()
     assert len(list((folder / "samples" / "images").iterdir())) == COUNT
     assert not list(folder.rglob(".*"))  # neither locks nor partial files
+
+
+def test_shards_hold_what_one_file_would(directory):
+    whole = np.load(directory / "run" / "samples" / "samples.npz")
+    sharded = sources.open_images(str(directory / "sharded"))
+    assert len(sharded.parts) == 2
+    np.testing.assert_array_equal(sharded.read(0, COUNT).labels, whole["labels"])
+    assert_close(sharded.read(0, COUNT).images, whole["images"])
 
 
 def test_figures_are_those_of_one_process(directory, tmp_path, capsys):
