@@ -27,7 +27,7 @@ class Extractor:
         jitted; an image's features depend on it and its number alone.
       params: the arrays of a network, an argument so that they are not compiled into the program.
       settings: whatever else moves the features, as JSON: the digest of the weights, the way of resizing.
-      batch: images that go well through a device at once.
+      batch: images that go well through one device at once.
       most: how many images are enough; the rest is not extracted. None is all.
     """
 

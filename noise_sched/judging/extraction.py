@@ -25,7 +25,7 @@ from noise_sched.experiment import locks
 from noise_sched.training import files, hosts, partitioning
 from noise_sched.training.progress import Progress
 
-_PIECE = 256  # images that are read at a time, at least
+_PIECE = 128  # images that are read at a time, at least
 _SAVE_EVERY = 5.0  # seconds between notes of how far it is
 _DONE = "done.json"
 _LABELS = "labels"
@@ -83,7 +83,7 @@ def _run(images: Images, jobs: list["_Job"]) -> None:
         return
     # Pieces begin where they would without a kill, so that the same batches give the same bits.
     own = getattr(images, "piece", _PIECE)
-    piece = own * -(-_PIECE // own)
+    piece = own * -(-max(_PIECE, *(job.size for job in jobs)) // own)
     first, last = min(job.done for job in jobs) // piece * piece, max(job.count for job in jobs)
     names = ", ".join(job.extractor.name for job in jobs)
     with Progress(last, initial=first, unit="image", desc=names) as bar:
@@ -134,8 +134,7 @@ class _Job:
         self._latest = 0  # batches of the piece that was begun last
         self._begun = self.done
         self._noted = time.monotonic()
-        size = -(-min(extractor.batch, self.count) // mesh.size) * mesh.size
-        self._size = size
+        self.size = min(extractor.batch, -(-self.count // mesh.size)) * mesh.size
         self._apply = jax.jit(extractor.apply, compiler_options=_compiler_options())
         self._params: Any = None
 
@@ -167,16 +166,16 @@ class _Job:
             self._params = jax.device_put(
                 self.extractor.params, partitioning.replicated(self._mesh)
             )
-        self._latest = -(-len(images) // self._size)
-        for begin in range(0, len(images), self._size):
-            piece = images[begin : begin + self._size]
+        self._latest = -(-len(images) // self.size)
+        for begin in range(0, len(images), self.size):
+            piece = images[begin : begin + self.size]
             # The last batch is filled up, so that one compiled program serves all.
-            rows = np.arange(self._size) % len(piece)
+            rows = np.arange(self.size) % len(piece)
             numbers = (start + begin + rows).astype(np.int32)
             placed = partitioning.split_rows((piece[rows], numbers), self._mesh)
             made = self._apply(self._params, *placed)
             self._pending.append(
-                (start + begin, len(piece), labels[begin : begin + self._size], made)
+                (start + begin, len(piece), labels[begin : begin + self.size], made)
             )
         self._begun = max(self._begun, start + len(images))
 

@@ -11,7 +11,7 @@ from noise_sched.evaluation.features import Extractor
 from noise_sched.evaluation.image_set import image_set
 from noise_sched.judging import extraction
 
-COUNT = 600  # two pieces and a rest; batches of 100 do not divide a piece
+COUNT = 600  # four pieces and a rest; batches of 100 do not divide a piece
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +95,14 @@ def test_a_killed_extraction_goes_on(images, tmp_path, monkeypatch, after):
         type(images), "read", lambda self, a, b: starts.append(a) or read(self, a, b)
     )
     assert_right(extraction.extract(images, [sums()], tmp_path), images)
-    assert starts[0] == done // 256 * 256 and (after == 1 or done > 0)
+    assert starts[0] == done // 128 * 128 and (after == 1 or done > 0)
 
 
 def test_an_image_that_cannot_be_read_keeps_what_was_extracted(images, tmp_path, monkeypatch):
     read = type(images).read
 
     def broken(self, start, stop):
-        if start > 256:
+        if start > 400:
             raise EvaluationInputError("x.png cannot be read")
         return read(self, start, stop)
 
