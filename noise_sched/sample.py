@@ -5,7 +5,8 @@
         --config.sample.classes='(7,)' --config.sample.steps=20 --config.sample.solver='ddpm()'
 
 Writes samples.npz (images uint8 [n, h, w, c], labels int32 [n]), images/000000.png ..., grid.png and
-samples.json, which says what they were drawn with. Image i depends on config.sample.seed and i alone
+samples.json, which says what they were drawn with; of more than 10,000 images shards/00000.npz ... in place of
+the first two, and a killed run goes on after the last whole shard. Image i depends on config.sample.seed and i alone
 (to rounding), whatever the batch size. A finished run is not done again.
 
 On several hosts start it on each, as training: all draw, the first writes.
@@ -15,7 +16,7 @@ import jax
 from absl import flags, logging
 
 from noise_sched import command_line
-from noise_sched.experiment import sampler, workdir
+from noise_sched.experiment import sampler, samples, workdir
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
         drawn = sampler.run(config, folder, out, flags.FLAGS.num_images, step)
         if jax.process_index() != 0:
             return
-        print(f"{'drawn' if drawn else 'already drawn'}: {out / 'samples.npz'}")
+        print(f"{'drawn' if drawn else 'already drawn'}: {samples.place(out)}")
         print(f"to look at: {out / 'grid.png'}")
 
 

@@ -121,6 +121,11 @@ def is_finished(out: Folder) -> bool:
     return (out / _FINISHED).is_file()
 
 
+def place(out: Folder) -> Folder:
+    """What holds the images of a finished run: samples.npz, or the folder of shards."""
+    return out / SHARDS if (out / SHARDS).is_dir() else out / "samples.npz"
+
+
 def shard_paths(out: Folder) -> list[Folder]:
     """The shards that are there, in order; none for a run that was written as one file."""
     folder = out / SHARDS

@@ -69,6 +69,7 @@ def test_a_run_is_drawn_once(drawer, trained, tmp_path):
     assert draw(trained, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"images", "grid.png", "samples.npz", "samples.json"}
+    assert samples.place(tmp_path / "out") == tmp_path / "out" / "samples.npz"
     record = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert record["step"] == 3 and record["num_images"] == 5 and record["workdir"] == "run"
     before = contents(tmp_path / "out")
@@ -208,6 +209,7 @@ def test_many_images_are_written_in_shards(drawer, trained, tmp_path, many):
     assert names == ["grid.png", "samples.json", *(f"shards/0000{n}.npz" for n in range(3))]
     record = json.loads((out / "samples.json").read_text())
     assert record["num_images"] == 250 and record["shard_size"] == 100
+    assert samples.place(out) == out / "shards"
     # Batches begin with each shard.
     assert drawer.batches == [(0, 64), (64, 100), (100, 164), (164, 200), (200, 250)]
     images = sources.open_images(str(out))
