@@ -4,9 +4,11 @@ A `[batch]` noise level that meets a `[batch, height, width, channels]` image wi
 is the classic silent bug of diffusion code; here it raises.
 """
 
+import atexit
 import importlib.metadata
 import os
 import pathlib
+import shutil
 import tempfile
 
 # Most programs here run a few times only, and then take longer to optimize than to run. Processes
@@ -20,8 +22,10 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
         "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
     ).strip()
 
-# Nothing is left in the home of who runs the tests.
-os.environ["NOISE_SCHED_CACHE"] = os.path.join(tempfile.gettempdir(), f"noise_sched-{os.getuid()}")
+# Features are kept by content and version: not in the home of who runs the tests, nor for the next run of them,
+# whose code may be another.
+os.environ["NOISE_SCHED_CACHE"] = tempfile.mkdtemp(prefix="noise_sched-")
+atexit.register(shutil.rmtree, os.environ["NOISE_SCHED_CACHE"], ignore_errors=True)
 
 # There is a worker for each core: threads of NumPy's products would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

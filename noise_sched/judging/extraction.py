@@ -6,6 +6,7 @@ is used again, and an extraction that was killed goes on where it was.
 """
 
 import hashlib
+import importlib.metadata
 import json
 import pathlib
 import shutil
@@ -118,6 +119,7 @@ class _Job:
         self.count = min(len(images), extractor.most or len(images))
         self._writes = jax.process_index() == 0
         self.about = {
+            "version": importlib.metadata.version("noise_sched"),  # another may extract otherwise
             "images": content,
             "count": self.count,
             "extractor": extractor.name,
