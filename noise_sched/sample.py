@@ -5,9 +5,9 @@
         --config.sample.classes='(7,)' --config.sample.steps=20 --config.sample.solver='ddpm()'
 
 Writes samples.npz (images uint8 [n, h, w, c], labels int32 [n]), images/000000.png ..., grid.png and
-samples.json, which says what they were drawn with; of more than 10,000 images shards/00000.npz ... in place of
-the first two, and a killed run goes on after the last whole shard. Image i depends on config.sample.seed and i alone
-(to rounding), whatever the batch size. A finished run is not done again.
+samples.json, which says what they were drawn with; of more than 10,000 images shards/00000.npz ... in place
+of the first two, and a killed run goes on after the last whole shard. Image i depends on config.sample.seed
+and i alone (to rounding), whatever the batch size. A finished run is not done again.
 
 On several hosts start it on each, as training: all draw, the first writes.
 """

@@ -22,10 +22,9 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
         "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
     ).strip()
 
-# Features are kept by content and version: not in the home of who runs the tests, nor for the next run of them,
-# whose code may be another.
+# Features are kept by content and version: not in the home of who runs the tests, and not for the next
+# run of them, whose code may be another.
 os.environ["NOISE_SCHED_CACHE"] = tempfile.mkdtemp(prefix="noise_sched-")
-atexit.register(shutil.rmtree, os.environ["NOISE_SCHED_CACHE"], ignore_errors=True)
 
 # There is a worker for each core: threads of NumPy's products would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -45,6 +44,8 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+atexit.register(shutil.rmtree, os.environ["NOISE_SCHED_CACHE"], ignore_errors=True)
 
 # A plugin of pytest may have loaded NumPy before the variable was set.
 threadpoolctl.threadpool_limits(1, "blas")
