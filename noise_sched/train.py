@@ -10,7 +10,7 @@ Everything that sampling needs ends up there. A second training in it is refused
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -23,7 +23,6 @@ from noise_sched.data import make_batches, open_source
 from noise_sched.data.sources import Source
 from noise_sched.experiment import Experiment, keys, sampler, training, workdir
 from noise_sched.figures.images import labelled_grid, to_uint8
-from noise_sched.judging import in_training
 from noise_sched.training import faults, hosts, partitioning, report
 from noise_sched.training.best import Best
 from noise_sched.training.checkpoints import Checkpoints
@@ -35,7 +34,8 @@ from noise_sched.training.snapshots import Snapshots
 from noise_sched.training.state import TrainState
 from noise_sched.training.step import compile_step
 
-Evaluate = Callable[[int, Any], dict[str, float]]
+if TYPE_CHECKING:
+    from noise_sched.judging.in_training import Evaluation
 
 _GRID = 64  # images in the grid that training draws
 
@@ -55,13 +55,13 @@ def run(config: ConfigDict, folder: Folder) -> Fitted:
         config.train.batch_size, mesh, microbatches=config.train.microbatches
     )
     source = hosts.together(lambda: _open_data(config))
-    evaluate = hosts.together(lambda: in_training.evaluation(exp))
+    evaluation = hosts.together(lambda: _evaluation(exp)) if config.train.eval_every else None
     with workdir.hold(folder, config):
-        return _train(exp, folder, mesh, source, evaluate)
+        return _train(exp, folder, mesh, source, evaluation)
 
 
 def _train(
-    exp: Experiment, folder: Folder, mesh: Mesh, source: Source, evaluate: Evaluate | None
+    exp: Experiment, folder: Folder, mesh: Mesh, source: Source, evaluation: "Evaluation | None"
 ) -> Fitted:
     """Trains in a workdir that is held for this run."""
     config = exp.config
@@ -105,8 +105,8 @@ def _train(
         Snapshots(workdir.snapshots(folder), read_only=not config.ema.snapshot_every) as snapshots,
     ):
         hooks = _hooks(exp, mesh, writer, snapshots)
-        if evaluate is not None:
-            judged = _judge(exp, folder, writer, evaluate)
+        if evaluation is not None:
+            judged = _judge(exp, folder, writer, evaluation)
             hooks.append(Hook(config.train.eval_every, judged))
             # Killed between a checkpoint and its evaluation, the run goes on behind both.
             missed = start > 0 and start % config.train.eval_every == 0
@@ -182,15 +182,22 @@ def _draw_grid(
     return draw_and_write
 
 
+def _evaluation(exp: Experiment) -> "Evaluation":
+    """Loads what judges images only here: that takes nearly as long as all else that training loads."""
+    from noise_sched.judging import in_training
+
+    return in_training.evaluation(exp)
+
+
 def _judge(
-    exp: Experiment, folder: Folder, writer: MetricWriter, evaluate: Evaluate
+    exp: Experiment, folder: Folder, writer: MetricWriter, evaluation: "Evaluation"
 ) -> Callable[[int, TrainState], None]:
     """Judges the averaged weights, and keeps the best of them."""
-    figure = exp.config.eval.best
-    best = Best(workdir.best(folder), figure, in_training.direction(figure)) if figure else None
+    figure, better = exp.config.eval.best, evaluation.better
+    best = None if better is None else Best(workdir.best(folder), figure, better)
 
     def judge(step: int, state: TrainState) -> None:
-        figures = evaluate(step, exp.drawn_average(state.ema_params))
+        figures = evaluation.measure(step, exp.drawn_average(state.ema_params))
         writer.scalars(step, {f"eval/{name}": value for name, value in figures.items()})
         if best is not None:
             best.offer(step, figures.get(figure), state.ema_params)

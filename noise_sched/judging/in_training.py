@@ -1,8 +1,8 @@
 """Judging a model while it is trained: config.train.eval_every and the section `eval`."""
 
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from noise_sched.evaluation.metric import Better
 from noise_sched.experiment import Experiment
@@ -13,22 +13,29 @@ from noise_sched.judging.judge import Judge
 from noise_sched.messages import did_you_mean
 
 
-def evaluation(exp: Experiment) -> Callable[[int, Any], dict[str, float]] | None:
-    """What judges the averaged parameters of a step, or None where the config wants no evaluation.
+class Evaluation(NamedTuple):
+    """What training does every config.train.eval_every steps.
+
+    Attributes:
+      measure: (step, the average that images are drawn with) -> figures by name, on the first host; none on
+        others. All hosts have to call it.
+      better: the direction of config.eval.best; None where no best step is kept.
+    """
+
+    measure: Callable[[int, Any], dict[str, float]]
+    better: Better | None
+
+
+def evaluation(exp: Experiment) -> Evaluation:
+    """What judges the averaged parameters of a step.
 
     All that can be refused is refused here, before training begins; what takes long, such as the features
     of the reference, is left to the first evaluation.
-
-    Returns:
-      (step, the average that images are drawn with) -> figures by name, on the first host; none on others.
-      All hosts have to call it.
 
     Raises:
       ValueError, OSError: a metric, reference, figure or weights that are none.
     """
     config = exp.config
-    if not config.train.eval_every:
-        return None
     wanted = config.eval
     if wanted.reference:
         size = config.data.image_size
@@ -44,11 +51,10 @@ def evaluation(exp: Experiment) -> Callable[[int, Any], dict[str, float]] | None
     cache = pathlib.Path(sources.CACHE).expanduser()
     judge = Judge(real, exp.image_shape, metrics, cache, weights=wanted.weights, beside=False)
     judge.check_count("config.eval.num_images", wanted.num_images, labelled)
-    if wanted.best:
-        better(wanted.best, metrics)
+    better = _direction(wanted.best, metrics) if wanted.best else None
     run = exp.sampler()
 
-    def evaluate(step: int, params: Any) -> dict[str, float]:
+    def measure(step: int, params: Any) -> dict[str, float]:
         images = model_images.model_images(
             exp, params, wanted.num_images, f"the model at step {step}", run=run
         )
@@ -56,10 +62,10 @@ def evaluation(exp: Experiment) -> Callable[[int, Any], dict[str, float]] | None
         extraction.forget(report.generated)
         return report.figures()
 
-    return evaluate
+    return Evaluation(measure, better)
 
 
-def better(figure: str, metrics: list[str]) -> Better:
+def _direction(figure: str, metrics: Sequence[str]) -> Better:
     """The direction in which config.eval.best is better.
 
     Raises:
@@ -74,9 +80,3 @@ def better(figure: str, metrics: list[str]) -> Better:
             f"{did_you_mean(figure, known)}"
         )
     return known[figure]
-
-
-def direction(figure: str) -> Better:
-    """The direction in which a figure of any metric is better."""
-    name, _, field = figure.partition("/")
-    return METRICS[name].shows[field]
