@@ -11,6 +11,7 @@ compiled program. All draw from the same noise.
 """
 
 import csv
+import io
 import json
 import pathlib
 from typing import Any
@@ -143,14 +144,11 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _write(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    with files.whole(path) as stream:
-        lines = [",".join(_quoted(value) for value in row.values()) for row in rows]
-        stream.write("\n".join([",".join(rows[0]), *lines, ""]).encode())
-
-
-def _quoted(value: Any) -> str:
-    text = str(value)
-    return '"' + text.replace('"', '""') + '"' if set(text) & set('",\n') else text
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())
 
 
 def main() -> None:

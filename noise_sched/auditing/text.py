@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noise_sched.auditing import figure
@@ -49,7 +49,7 @@ def as_text(report: Report, remarks: Sequence[str] = ()) -> str:
 def as_json(report: Report, **about: Any) -> str:
     """The report as JSON; an infinite number is the string "inf" or "-inf"."""
     values = about | {"flawed": report.flawed} | dataclasses.asdict(report)
-    return json.dumps(_plain(values), indent=1, allow_nan=False) + "\n"
+    return json.dumps(plain(values), indent=1, allow_nan=False) + "\n"
 
 
 def keep(report: Report, out: str | pathlib.Path, picture: bool = True, **about: Any) -> None:
@@ -72,11 +72,14 @@ def lin_table_text() -> str:
     return "\n".join(lines)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+def plain(value: Any) -> Any:
+    """What JSON can hold: a dataclass as its fields, a number that is not finite as a string."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

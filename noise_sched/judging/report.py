@@ -1,13 +1,12 @@
 """Reports: the table that is printed, and the JSON that is kept."""
 
-import dataclasses
 import importlib.metadata
 import json
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from noise_sched.auditing.text import plain
 from noise_sched.evaluation.errors import EvaluationInputError
 from noise_sched.judging.catalogue import METRICS
 from noise_sched.judging.judge import Report
@@ -43,7 +42,7 @@ def check_place(path: pathlib.Path, request: Mapping[str, Any], overwrite: bool)
     if not path.exists() or overwrite:
         return
     try:
-        same = json.loads(path.read_text(encoding="utf-8"))["request"] == _plain(request)
+        same = json.loads(path.read_text(encoding="utf-8"))["request"] == plain(request)
     except (ValueError, TypeError, KeyError, RecursionError):  # no JSON, or no report
         same = False
     if not same:
@@ -62,7 +61,7 @@ def as_json(report: Report, request: Mapping[str, Any]) -> str:
         "real_against_real": report.real,
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     }
-    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    return json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -102,16 +101,3 @@ def figure(result: Any, field: str) -> str:
         return f"{text} [{result.low:.4g}, {result.high:.4g}]"
     error = getattr(result, f"{field}_error", getattr(result, "error", None))
     return text if error is None else f"{text} ± {error:.2g}"
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold; an infinite or unknown number is a string."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
