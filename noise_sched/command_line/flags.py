@@ -176,7 +176,7 @@ def step() -> int | str | None:
       ValueError: for anything else.
     """
     text = flags.FLAGS.step
-    if text is None or text == "best":
+    if text is None or text == workdir.BEST:
         return text
     if not text.isdecimal():
         raise ValueError(f"--step={text}: expected the number of a step, or best.")

@@ -28,7 +28,6 @@ from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
 from noise_sched.training.progress import Progress
 
-BEST = "best"
 Step: TypeAlias = int | str | None
 
 
@@ -53,7 +52,7 @@ def run(
     """
     exp = experiment.from_config(config)
     capacity.check_images("num_images", num_images, exp.image_shape, out)
-    guide = _guide(exp)
+    _guide(exp)  # one that cannot guide is refused before the folder is looked at
     settings = _settings(config, folder, num_images)
     drawn_at = hosts.first(lambda: samples.look(out, settings))
     if drawn_at is None:
@@ -61,7 +60,7 @@ def run(
             # Another process may have drawn it while this one waited for the lock.
             drawn_at = hosts.first(lambda: samples.look(out, settings))
             if drawn_at is None:
-                _draw(exp, guide, folder, out, num_images, step, settings)
+                _draw(exp, folder, out, num_images, step, settings)
                 return True
     # Where the newest or best checkpoint is asked for, reading tells which it is.
     found = step if isinstance(step, int) else _restore(exp, folder, step)[0]
@@ -71,7 +70,6 @@ def run(
 
 def _draw(
     exp: Experiment,
-    guide: Experiment | None,
     folder: Folder,
     out: Folder,
     num_images: int,
@@ -80,12 +78,11 @@ def _draw(
 ) -> None:
     """Draws into a folder that is held; what keeps the weights from being read leaves nothing there."""
     config = exp.config
-    step, params = _restore(exp, folder, step)
-    worse = None if guide is None else _restore(guide, _guide_workdir(config), None)[1]
+    step, params, guide = restore(exp, folder, step)
     hosts.first(lambda: samples.claim(out, settings))
     noise_key, label_key = keys.of_sampling(config.sample.seed)
     labels = np.asarray(draw_labels(label_key, config, num_images))
-    draw, batch = by_number(exp, params, noise_key, labels, (guide, worse))
+    draw, batch = by_number(exp, params, noise_key, labels, guide)
     settings = settings | {"step": step}
     with Progress(num_images, unit="image") as bar:
 
@@ -231,7 +228,7 @@ def restore(
 
 
 def _restore(exp: Experiment, folder: Folder, step: Step):
-    if step == BEST:
+    if step == workdir.BEST:
         return _restore_from(exp, _best(folder), None)
     if not workdir.checkpoints(folder).is_dir():
         raise FileNotFoundError(

@@ -75,9 +75,13 @@ def checkpoints(workdir: Folder) -> Folder:
     return workdir / "checkpoints"
 
 
+BEST = "best"
+"""The step whose averages are kept beside the checkpoints, by config.eval.best."""
+
+
 def best(workdir: Folder) -> Folder:
-    """Where the averages of the best step are, by config.eval.best."""
-    return workdir / "best"
+    """Where the averages of the best step are."""
+    return workdir / BEST
 
 
 def snapshots(workdir: Folder) -> Folder:
