@@ -59,12 +59,11 @@ def draw(
 def _pairs(images: Images, real: Any, report: Report) -> np.ndarray:
     """Images in rows, and below each row the nearest real ones."""
     count = min(len(images), _PAIRS)
-    # All over a set, whose classes may follow each other; but a model draws whole batches.
-    spread = np.linspace(0, len(images) - 1, count).astype(int)
-    numbers = np.arange(count) if hasattr(images, "piece") else spread
-    if hasattr(images, "piece"):
+    if hasattr(images, "piece"):  # a model draws whole batches
+        numbers = np.arange(count)
         shown = images.read(0, count).images
-    else:
+    else:  # all over a set, whose classes may follow each other
+        numbers = np.linspace(0, len(images) - 1, count).astype(int)
         shown = np.concatenate([images.read(int(i), int(i) + 1).images for i in numbers])
     if isinstance(real, Mapping):
         return np.asarray(grid([shown[i : i + 12] for i in range(0, len(shown), 12)]))
