@@ -19,9 +19,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from noise_sched import command_line, experiment
-from noise_sched.data import make_batches, open_source
+from noise_sched.data import make_batches
 from noise_sched.data.sources import Source
-from noise_sched.experiment import Experiment, keys, sampler, training, workdir
+from noise_sched.experiment import Experiment, keys, sampler, training, training_images, workdir
 from noise_sched.figures.images import labelled_grid, to_uint8
 from noise_sched.training import faults, hosts, partitioning, report
 from noise_sched.training.best import Best
@@ -54,7 +54,7 @@ def run(config: ConfigDict, folder: Folder) -> Fitted:
     partitioning.check_batch_size(
         config.train.batch_size, mesh, microbatches=config.train.microbatches
     )
-    source = hosts.together(lambda: _open_data(config))
+    source = hosts.together(lambda: training_images.opened(config))
     evaluation = hosts.together(lambda: _evaluation(exp)) if config.train.eval_every else None
     with workdir.hold(folder, config):
         return _train(exp, folder, mesh, source, evaluation)
@@ -129,25 +129,6 @@ def _train(
         if config.ema.snapshot_every and done.step == config.train.steps:
             snapshots.save(done.step, done.state.ema_params)
     return done
-
-
-def _open_data(config: ConfigDict) -> Source:
-    """Opens the data set and checks it against the network."""
-    data = config.data
-    source = open_source(
-        data.name,
-        image_size=data.image_size,
-        split=data.split,
-        channels=data.channels,
-        data_dir=data.data_dir or None,
-    )
-    classes = config.network.num_classes
-    if classes and source.num_classes != classes:
-        raise ValueError(
-            f"config.network.num_classes={classes}, but {data.name!r} has {source.num_classes} "
-            f"classes. Train with --config.network.num_classes={source.num_classes}."
-        )
-    return source
 
 
 def _hooks(exp: Experiment, mesh: Mesh, writer: MetricWriter, snapshots: Snapshots) -> list[Hook]:

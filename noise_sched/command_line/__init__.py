@@ -2,6 +2,7 @@
 
 flags            --workdir=DIR, --config.KEY=VALUE
 config_files     --config=FILE.py:VARIANT
+sweep_files      --sweep=FILE.py:VARIANT
 memory           freed memory is kept
 """
 
@@ -10,9 +11,11 @@ from noise_sched.command_line.flags import check_local as check_local
 from noise_sched.command_line.flags import check_path as check_path
 from noise_sched.command_line.flags import clear_errors as clear_errors
 from noise_sched.command_line.flags import config as config
+from noise_sched.command_line.flags import config_overrides as config_overrides
 from noise_sched.command_line.flags import define_config as define_config
 from noise_sched.command_line.flags import define_config_file as define_config_file
 from noise_sched.command_line.flags import define_step as define_step
+from noise_sched.command_line.flags import define_sweep_file as define_sweep_file
 from noise_sched.command_line.flags import define_workdir_config as define_workdir_config
 from noise_sched.command_line.flags import folder as folder
 from noise_sched.command_line.flags import how_to_draw as how_to_draw

@@ -8,13 +8,41 @@ import inspect
 import pathlib
 import traceback
 import types
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from noise_sched.experiment import ranges
 from noise_sched.experiment.ranges import ConfigError
 from noise_sched.messages import hint_beside, shown
+
+_EXAMPLES = {
+    "config": "configs/digits.py",
+    "sweep": "configs/sweeps/input_scale_grid.py:digits",
+}
+
+
+class Loaded(NamedTuple):
+    """A config file that was run.
+
+    Attributes:
+      given: the flag as it was given, for messages.
+      path: of the file.
+      module: what it defines.
+      arguments: the variant, if there is one.
+      config: what its `get_config` returned.
+    """
+
+    given: str
+    path: pathlib.Path
+    module: types.ModuleType
+    arguments: list[str]
+    config: ConfigDict
+
+    def run(self, part: Callable[[], Any]) -> Any:
+        """Runs a part of the file; what it raises becomes one message."""
+        return _run(self.given, self.path, part)
 
 
 def load(spec: str) -> ConfigDict:
@@ -23,10 +51,15 @@ def load(spec: str) -> ConfigDict:
     Raises:
       ConfigError: if there is no such file, it fails, or it returns something else than a config.
     """
+    return load_module(spec, "config").config
+
+
+def load_module(spec: str, flag: str) -> Loaded:
+    """The file of --FLAG=FILE.py:VARIANT, run; raises as `load`."""
     name, colon, variant = spec.partition(":")
-    given, path = f"--config={spec}", pathlib.Path(name)
-    _check_file(given, name, path)
-    module = types.ModuleType("config")
+    given, path = f"--{flag}={spec}", pathlib.Path(name)
+    _check_file(flag, given, name, path)
+    module = types.ModuleType(flag)
     module.__file__ = str(path)
     get_config = _run(given, path, lambda: _get_config(given, path, module))
     arguments = [variant] if colon else []
@@ -35,7 +68,7 @@ def load(spec: str) -> ConfigDict:
     except TypeError:
         takes = "takes no variant: write" if colon else "needs a variant: write for example"
         wanted = name if colon else f"{name}:tiny"
-        raise ConfigError(f"{given}: its get_config {takes} --config={wanted}.") from None
+        raise ConfigError(f"{given}: its get_config {takes} --{flag}={wanted}.") from None
     config = _run(given, path, lambda: get_config(*arguments))
     if not isinstance(config, ConfigDict):
         raise ConfigError(
@@ -46,16 +79,16 @@ def load(spec: str) -> ConfigDict:
         ranges.check_keys(config)
     except ConfigError as error:
         raise ConfigError(f"{given}: {error}") from None
-    return config
+    return Loaded(given, path, module, arguments, config)
 
 
-def _check_file(given: str, name: str, path: pathlib.Path) -> None:
+def _check_file(flag: str, given: str, name: str, path: pathlib.Path) -> None:
     if not name:
         raise ConfigError(
-            f"{given} names no file; give one, for example --config=configs/digits.py."
+            f"{given} names no file; give one, for example --{flag}={_EXAMPLES[flag]}."
         )
     if "\0" in name or len(name) > 4096:
-        raise ConfigError(f"--config={shown(name)} is no name of a file.")
+        raise ConfigError(f"--{flag}={shown(name)} is no name of a file.")
     if path.is_dir():
         files = ", ".join(sorted(str(file) for file in path.glob("*.py"))[:5]) or "none"
         raise ConfigError(f"{given}: {path} is a folder; give a file. Of its .py files: {files}.")

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from noise_sched.command_line import config_files, memory
+from noise_sched.command_line import config_files, memory, sweep_files
 from noise_sched.experiment import ranges, workdir
 from noise_sched.messages import did_you_mean
 from noise_sched.training import files
@@ -103,6 +103,27 @@ def define_workdir_config(flag: str) -> None:
         if place is not None and (place / "config.json").is_file():
             found = workdir.load_config(place)
     define_config(found)
+
+
+def define_sweep_file() -> None:
+    """Defines --sweep=FILE.py[:VARIANT], and --config.KEY=VALUE for every key of its base config.
+
+    Both are read here, as the keys of the config are the names of the flags; without --sweep those of no
+    config, since a sweep that is there has its own.
+    """
+    flags.DEFINE_string("sweep", None, "A sweep, FILE.py or FILE.py:VARIANT; see configs/sweeps.")
+    spec, base = peek("sweep"), ConfigDict()
+    if spec is None and (found := _overrides()):
+        stop(f"{found} changes the base of a sweep, but there is no --sweep=FILE.py.")
+    if spec is not None:
+        with clear_errors():
+            base = sweep_files.load(spec).base
+    define_config(base)
+
+
+def config_overrides() -> list[str]:
+    """The keys that --config.KEY=VALUE changes."""
+    return [_OVERRIDE.sub(r"\1", path) for path in filter(None, _overrides().split(", "))]
 
 
 def define_config(config: ConfigDict) -> None:

@@ -99,8 +99,9 @@ class Experiment:
           guide: the experiment of the worse model that `autoguide` steers away from.
 
         Returns:
-          (params, one key per image, labels, the guide's params or None) -> images in [-1, 1]. A fifth and
-          sixth argument take the place of `levels` and `targets`: paths that share the compiled program.
+          (params, one key per image, labels, the guide's params or None) -> images in [-1, 1]. A fifth, sixth
+          and seventh argument take the place of `levels`, `targets` and `hyper`: paths, and models, that share
+          the compiled program.
 
         Raises:
           ConfigError: if `autoguide` has no guide, or one that cannot guide this model.
@@ -108,15 +109,18 @@ class Experiment:
         self.check_guide(guide)
 
         @jax.jit
-        def run(params, keys, label, guide_params=None, levels=None, targets=None):
+        def run(
+            params, keys, label, guide_params=None, levels=None, targets=None, hyper=None
+        ):
+            exp = self if hyper is None else dataclasses.replace(self, hyper=hyper)
             if guide is not None:
                 other = guide.denoiser(guide_params, label)
             else:
-                other = self.denoiser(params, jnp.full_like(label, NO_CLASS))
+                other = exp.denoiser(params, jnp.full_like(label, NO_CLASS))
             first = [each.network.initial_memory(label.shape[0]) for each in (self, guide or self)]
             return self.sampling.draw(
                 keys,
-                self.denoiser(params, label),
+                exp.denoiser(params, label),
                 other,
                 self.levels if levels is None else levels,
                 self.image_shape,

@@ -27,7 +27,7 @@ _CONFIG_KEYS = {
     "augment_probability": "augment.probability",
     "sigma_data": "sigma_data",
 }
-_SWITCHES = ("self_conditioning", "offset_noise", "augment_probability")
+SWITCHES = ("self_conditioning", "offset_noise", "augment_probability")
 
 
 @register_pytree
@@ -122,7 +122,7 @@ def stack(hypers: Sequence[Hyper]) -> Hyper:
             )
 
     def stacked(path: Any, *values: Any) -> Any:
-        if getattr(path[-1], "name", None) in _SWITCHES and all(map(is_off, values)):
+        if getattr(path[-1], "name", None) in SWITCHES and all(map(is_off, values)):
             return None
         return jnp.stack([jnp.asarray(value, float) for value in values])
 

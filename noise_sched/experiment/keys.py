@@ -31,5 +31,10 @@ def of_grids(seed: int) -> Key[Array, ""]:
     return _tagged(seed, "grid")
 
 
+def of_levels(seed: int) -> Key[Array, ""]:
+    """The key of the noise with which a model's error at each level is measured."""
+    return _tagged(seed, "levels")
+
+
 def _tagged(seed: int, purpose: str) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))

@@ -11,9 +11,9 @@ from noise_sched.training.state import TrainState
 from noise_sched.training.step import Step, make_step
 
 
-def new_state(exp: Experiment) -> TrainState:
-    """The state before the first step."""
-    params_key, run_key = keys.of_training(exp.config.seed)
+def new_state(exp: Experiment, pair: keys.KeyPair | None = None) -> TrainState:
+    """The state before the first step; `pair` is that of another seed than the config's, `keys.of_training`."""
+    params_key, run_key = keys.of_training(exp.config.seed) if pair is None else pair
     params = exp.init_params(params_key)
     return TrainState.create(params, exp.optimizer, run_key, ema_stds=exp.config.ema.stds)
 

@@ -106,10 +106,7 @@ def load_config(workdir: Folder) -> ConfigDict:
             "`python -m noise_sched.train --workdir=...` wrote."
         )
     try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise TypeError("it is no object")
-        return ConfigDict(_with_later(_tuples(found)))
+        return config_of(json.loads(path.read_text()))
     except (
         ValueError,
         TypeError,
@@ -117,6 +114,17 @@ def load_config(workdir: Folder) -> ConfigDict:
         RecursionError,
     ) as error:  # no JSON, or no config
         raise ValueError(f"{path} is damaged ({error}): restore it, or train again.") from None
+
+
+def config_of(content: Any) -> ConfigDict:
+    """The config that JSON has as `content`, with the keys that came after it was written.
+
+    Raises:
+      TypeError: if it is no object.
+    """
+    if not isinstance(content, dict):
+        raise TypeError("it is no object")
+    return ConfigDict(_with_later(_tuples(content)))
 
 
 def check_unused(folder: Folder, flag: str = "--workdir") -> None:
@@ -247,6 +255,12 @@ def _check(workdir: Folder, config: ConfigDict) -> bool:
 def _is_ours(path: Folder) -> bool:
     """Whether a claim that is under way, or was killed, left a file; config.tmp is of earlier versions."""
     return path.name in (locks.NAME, "config.tmp") or files.is_partial(path)
+
+
+def trained_by(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
+    """What of a config its trained model depends on: two configs with the same train the same model."""
+    flat = flatten(config.to_dict())
+    return tuple((key, flat[key]) for key in sorted(flat) if not key.startswith(_FREE))
 
 
 def _differences(old: ConfigDict, new: ConfigDict) -> list[str]:

@@ -24,7 +24,7 @@ from noise_sched.evaluation.features import Extractor, Features, Rows
 from noise_sched.evaluation.images import Images
 from noise_sched.experiment import locks
 from noise_sched.training import files, hosts, partitioning
-from noise_sched.training.progress import Progress
+from noise_sched.training.progress import Progress, Silent
 
 _PIECE = 128  # images that are read at a time, at least
 _SAVE_EVERY = 5.0  # seconds between notes of how far it is
@@ -38,6 +38,7 @@ def extract(
     cache: pathlib.Path,
     mesh: Mesh | None = None,
     content: str = "",
+    show: bool = True,
 ) -> dict[str, Features]:
     """The features of all images, of every kind that the extractors make.
 
@@ -50,6 +51,7 @@ def extract(
       cache: where the features' folders are.
       mesh: the devices; None for all.
       content: the images' fingerprint, where it is known already.
+      show: whether a progress bar is shown.
 
     Returns:
       Features by kind, which lie in files below `cache`; on other hosts than the first nothing.
@@ -62,7 +64,7 @@ def extract(
     content = content or images.fingerprint()
     jobs = [_Job(images, content, each, cache, mesh) for each in extractors]
     try:
-        _run(images, [job for job in jobs if job.done < job.count])
+        _run(images, [job for job in jobs if job.done < job.count], show)
     finally:
         for job in jobs:
             job.close()
@@ -79,7 +81,7 @@ def forget(features: Mapping[str, Features]) -> None:
             shutil.rmtree(each.values.path.parent, ignore_errors=True)
 
 
-def _run(images: Images, jobs: list["_Job"]) -> None:
+def _run(images: Images, jobs: list["_Job"], show: bool) -> None:
     if not jobs:
         return
     # Pieces begin where they would without a kill, so that the same batches give the same bits.
@@ -87,7 +89,8 @@ def _run(images: Images, jobs: list["_Job"]) -> None:
     piece = own * -(-max(_PIECE, *(job.size for job in jobs)) // own)
     first, last = min(job.done for job in jobs) // piece * piece, max(job.count for job in jobs)
     names = ", ".join(job.extractor.name for job in jobs)
-    with Progress(last, initial=first, unit="image", desc=names) as bar:
+    progress = Progress(last, initial=first, unit="image", desc=names) if show else Silent()
+    with progress as bar:
         for start in range(first, last, piece):
             batch = images.read(start, min(start + piece, last))
             for job in jobs:  # the devices begin with this piece while the last one is written

@@ -19,7 +19,7 @@ from noise_sched.evaluation.errors import EvaluationInputError
 from noise_sched.evaluation.features import Extractor, Features
 from noise_sched.evaluation.frechet import Statistics
 from noise_sched.evaluation.images import Images
-from noise_sched.evaluation.metric import Metric
+from noise_sched.evaluation.metric import Better, Metric
 from noise_sched.judging import catalogue
 from noise_sched.judging.catalogue import METRICS
 from noise_sched.judging.extraction import extract
@@ -68,6 +68,7 @@ class Judge:
       name: of the images that will be judged, for messages.
       seed: of the classifier that is trained on the real images.
       mesh: the devices; None for all.
+      show: whether extracting shows a progress bar.
 
     Raises:
       EvaluationInputError: a metric that is none or that these real images cannot serve, another shape of
@@ -87,11 +88,12 @@ class Judge:
         name: str = "the images",
         seed: int = 0,
         mesh: Mesh | None = None,
+        show: bool = True,
     ):
         catalogue.check_names(metrics)
         self._metrics = {name: METRICS[name] for name in metrics}
         self._real, self._shape, self._cache, self._mesh = real, shape, cache, mesh
-        self._seed = seed
+        self._seed, self._show = seed, show
         self._beside = beside and not isinstance(real, Mapping)
         if isinstance(real, Mapping):
             catalogue.check_statistics(self._metrics, real)
@@ -100,6 +102,15 @@ class Judge:
             self._check("reference", real)
         kinds = [metric.features for metric in self._metrics.values()]
         self._recipes = catalogue.recipes([*kinds, *also], weights)
+
+    @property
+    def directions(self) -> dict[str, Better]:
+        """Which way is better, by the name of each figure, "metric/field"."""
+        return {
+            f"{name}/{field}": better
+            for name, metric in self._metrics.items()
+            for field, better in metric.shows.items()
+        }
 
     def check(self, images: Images) -> None:
         """Refuses images that the metrics cannot judge.
@@ -126,7 +137,7 @@ class Judge:
         about_images = _about(images)  # reads all of them: what is wrong is found before the work
         extractors, reference, real_about, chance_of = self._reference
         content = about_images["sha256"]
-        generated = extract(images, extractors, self._cache, self._mesh, content)
+        generated = extract(images, extractors, self._cache, self._mesh, content, self._show)
         about = {
             "images": about_images,
             "reference": real_about,

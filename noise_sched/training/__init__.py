@@ -14,5 +14,6 @@ metrics)`, a batch a tree of arrays whose first axis is the batch.
     checkpoints     saving, restoring, and living with damage
     metrics         scalars and pictures to TensorBoard and JSON lines
     progress        the progress line
+    window          means of the metrics between two lines of the log
     loop            fit: all of the above in a loop
 """

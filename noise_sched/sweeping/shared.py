@@ -1,0 +1,78 @@
+"""Compiled functions of a trained model that many cells share: their numbers are arguments."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from noise_sched.diffusion.process import diffuse
+from noise_sched.experiment import Experiment, keys
+from noise_sched.experiment.hyper import Hyper, stack
+
+LEVELS = 24
+"""At how many noise levels a model's error is measured."""
+
+
+class Programs:
+    """Samplers, and errors by noise level, of cells whose networks and structures are the same."""
+
+    def __init__(self, guide: Experiment | None = None):
+        self._guide = guide
+        self._known: dict[str, Callable[..., Any]] = {}
+
+    def sampler(self, exp: Experiment, hyper: Hyper) -> Callable[..., Any]:
+        """`exp.sampler(guide)`; `hyper` are its numbers, in the structure that its group shares."""
+        sampling = exp.sampling
+        parts = (sampling.solver, sampling.guidance, sampling.threshold, sampling.steps)
+        program = self._of(exp, f"sample {parts}", lambda: exp.sampler(self._guide))
+        numbers = _numbers(hyper)
+        return lambda params, keys, label, worse=None: program(
+            params, keys, label, worse, exp.levels, exp.targets, numbers
+        )
+
+    def errors(
+        self, exp: Experiment, hyper: Hyper, params: Any, batch: dict[str, np.ndarray]
+    ) -> dict[str, list[float]]:
+        """The error of the predicted x0 at `LEVELS` noise levels, t = (k + 1/2) / LEVELS of the training schedule.
+
+        Args:
+          exp: the experiment.
+          hyper: its numbers.
+          params: the network's parameters.
+          batch: {"image": [batch, h, w, c] in [-1, 1], "label": [batch]}.
+
+        Returns:
+          {"logsnr": of each level, input scale included, "error": the mean of |x0 - prediction|^2 there}.
+        """
+        program = self._of(exp, "errors", lambda: jax.jit(_error_of(exp)))
+        key, numbers = keys.of_levels(exp.config.sample.seed), _numbers(hyper)
+        times = (np.arange(LEVELS) + 0.5) / LEVELS
+        found = [program(params, numbers, key, batch, jnp.float32(t)) for t in times]
+        rows = np.asarray(jax.device_get(found), np.float64)
+        return {"logsnr": rows[:, 0].tolist(), "error": rows[:, 1].tolist()}
+
+    def _of(self, exp: Experiment, what: str, make: Callable[[], Any]) -> Callable[..., Any]:
+        name = f"{what} {exp.network!r} {exp.image_shape}"
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
+
+
+def _numbers(hyper: Hyper) -> Hyper:
+    return jax.tree.map(lambda x: x[0], stack([hyper]))
+
+
+def _error_of(exp: Experiment) -> Callable[..., Any]:
+    def error(params: Any, hyper: Hyper, key: Any, batch: Any, t: Any) -> Any:
+        own = dataclasses.replace(exp, hyper=hyper)
+        x0 = batch["image"]
+        level, _ = own.objective.level_at(jnp.full(len(x0), t))
+        x = diffuse(level, x0, jax.random.normal(key, x0.shape))
+        memory = exp.network.initial_memory(len(x0))
+        found, _ = own.denoiser(params, batch["label"])(x, level, memory)
+        return level.logsnr[0], jnp.mean(jnp.square(x0 - found.x0))
+
+    return error
