@@ -48,7 +48,7 @@ def sizes(data: str) -> list[Cell]:
 def tiny(config: ConfigDict) -> ConfigDict:
     """The same in seconds, to try a sweep out."""
     config = common.tiny(config)
-    config.eval.update(num_images=40, metrics="swd")
+    config.eval.update(num_images=40, metrics="spectrum,brightness")
     return config
 
 

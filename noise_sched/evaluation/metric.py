@@ -19,6 +19,7 @@ class Metric:
       fewest: images that it needs on each side, to mean anything.
       instead: the metric that would do with fewer.
       labels: whether it compares with the images' labels.
+      smallest: the shortest side, in pixels, of images that it can judge.
     """
 
     features: str
@@ -27,3 +28,4 @@ class Metric:
     fewest: int = 2
     instead: str = ""
     labels: bool = False
+    smallest: int = 1

@@ -44,7 +44,12 @@ METRICS: dict[str, Metric] = {
     ),
     "class_fd": Metric("classifier/features", frechet, {"distance": "lower"}, fewest=100),
     # Of the images themselves.
-    "swd": Metric("patches/*", sliced_wasserstein, {"distance": "lower"}),
+    "swd": Metric(
+        "patches/*",
+        sliced_wasserstein,
+        {"distance": "lower"},
+        smallest=laplacian_patches.SIDE,
+    ),
     "spectrum": Metric("spectrum", spectrum.spectrum, {"distance": "lower"}),
     "brightness": Metric("tones", tones.brightness, {"distance": "lower"}),
     "contrast": Metric("tones", tones.contrast, {"distance": "lower", "washed_out": "lower"}),
@@ -147,6 +152,7 @@ def without_weights(
         for name, metric in METRICS.items()
         if _first_word(metric) not in _NEED_WEIGHTS
         and metric.fewest <= fewest
+        and metric.smallest <= min(real.shape[:2])
         and (labelled or not metric.labels)
         and (real.labelled or _first_word(metric) != "classifier")
     ]
@@ -169,6 +175,22 @@ def check_statistics(metrics: Mapping[str, Metric], found: Mapping[str, Statisti
             raise EvaluationInputError(
                 f"{name} needs the real images; the reference is a file of statistics, which serves "
                 f"{', '.join(can) or 'no metric'}. Give those, or the images themselves as --reference."
+            )
+
+
+def check_size(
+    metrics: Mapping[str, Metric], name: str, shape: tuple[int, int, int]
+) -> None:
+    """Refuses images that are too small for a metric.
+
+    Raises:
+      EvaluationInputError: naming it.
+    """
+    for metric_name, metric in metrics.items():
+        if min(shape[:2]) < metric.smallest:
+            raise EvaluationInputError(
+                f"{name}: {metric_name} needs sides of {metric.smallest} pixels or more; got images of "
+                f"{shape[0]}x{shape[1]}. Leave the metric out."
             )
 
 

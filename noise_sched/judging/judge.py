@@ -91,7 +91,8 @@ class Judge:
         show: bool = True,
     ):
         catalogue.check_names(metrics)
-        self._metrics = {name: METRICS[name] for name in metrics}
+        self._metrics = {each: METRICS[each] for each in metrics}
+        catalogue.check_size(self._metrics, name, shape)
         self._real, self._shape, self._cache, self._mesh = real, shape, cache, mesh
         self._seed, self._show = seed, show
         self._beside = beside and not isinstance(real, Mapping)
