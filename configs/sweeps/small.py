@@ -16,7 +16,7 @@ from configs.sweeps.cells import Cell, named
 SIZES = {"digits": (8,), "mnist5k": (8, 16, 32), "dead_leaves": (8, 16, 32)}
 _CHANNELS = {"digits": 1, "mnist5k": 1, "dead_leaves": 3}
 _CLASSES = {"digits": 10, "mnist5k": 10, "dead_leaves": 8}
-_SIGMA_DATA = {"digits": 0.75, "mnist5k": 0.6, "dead_leaves": 0.5}
+_SIGMA_DATA = {"digits": 0.75, "mnist5k": 0.5, "dead_leaves": 0.45}
 _PATCHES = 4  # on a side
 
 

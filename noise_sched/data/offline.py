@@ -8,8 +8,10 @@ A builder imports TFDS when it is imported: it is imported only on use.
 """
 
 import contextlib
+import functools
 import importlib
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,32 +20,43 @@ from absl import logging
 # Data set -> the module with its builder, which is called BUILDER there.
 MODULES = {
     "brightness": "noise_sched.data.brightness",
+    "dead_leaves": "noise_sched.data.dead_leaves",
     "digits": "noise_sched.data.digits",
+    "mnist5k": "noise_sched.data.mnist5k",
 }
+
+
+def is_ours(name: str) -> bool:
+    """Whether "name", "name/config" or "name:version" is one of `MODULES`; TFDS knows it from then on."""
+    base = re.split("[/:]", name)[0]
+    if base in MODULES:
+        importlib.import_module(MODULES[base])
+    return base in MODULES
 
 
 def prepare(name: str, data_dir: str | None = None) -> str:
     """Writes a data set below `data_dir` as array_record, unless it is there already.
 
     Args:
-        name: one of `MODULES`.
+        name: one of `MODULES`, or "name/config" of one that has configs.
         data_dir: TFDS's folder; None is its default (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
 
     Returns:
         The folder that it lies in.
 
     Raises:
-        ValueError: the folder cannot be written.
+        ValueError: the folder cannot be written, or a package that has the images is not installed.
     """
-    made = importlib.import_module(MODULES[name]).BUILDER
+    base, _, config = name.partition(":")[0].partition("/")
+    make = functools.partial(importlib.import_module(MODULES[base]).BUILDER, config=config or None)
     with _quiet():
-        builder = made(data_dir=data_dir)
+        builder = make(data_dir=data_dir)
         if not builder.is_prepared():
-            _write(made, builder, data_dir)
+            _write(make, builder, data_dir)
     return builder.data_dir
 
 
-def _write(made: Any, builder: Any, data_dir: str | None) -> None:
+def _write(make: Any, builder: Any, data_dir: str | None) -> None:
     import tensorflow_datasets as tfds
 
     try:
@@ -54,7 +67,7 @@ def _write(made: Any, builder: Any, data_dir: str | None) -> None:
     except Exception as error:
         # Several processes may start at once on one disk. The finished folder appears in one
         # rename, so whoever comes second fails there and finds the data complete.
-        if made(data_dir=data_dir).is_prepared():
+        if make(data_dir=data_dir).is_prepared():
             return
         if isinstance(error, OSError):
             raise ValueError(

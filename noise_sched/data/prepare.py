@@ -25,7 +25,7 @@ def prepare(
     """
     import tensorflow_datasets as tfds
 
-    if dataset in offline.MODULES:
+    if offline.is_ours(dataset):
         return offline.prepare(dataset, _expand(data_dir))
 
     tfds_dataset.check_known(dataset)

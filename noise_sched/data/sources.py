@@ -142,7 +142,7 @@ def open_source(
     """Opens a data set by name.
 
     Args:
-        name: "digits" or "brightness" (prepared on first use, offline), "folder:PATH" (any folder
+        name: "digits", "mnist5k", "dead_leaves" or "brightness" (prepared on first use, offline), "folder:PATH" (any folder
             of images, see `noise_sched.data.folder`), or a TFDS data set that was prepared as
             array_record, such as "cifar10", "imagenet2012", "downsampled_imagenet" (unlabelled),
             "celeb_a_hq", as "name", "name/config" or with ":version".
@@ -169,7 +169,8 @@ def open_source(
         records = folder.open_folder(name.removeprefix("folder:"), split=split, channels=channels)
     else:
         folder_of_tfds = os.path.expanduser(data_dir) if data_dir else None
-        if name in offline.MODULES:
+        if offline.is_ours(name):
+            name = tfds_dataset.resolve_name(name, image_size)
             offline.prepare(name, folder_of_tfds)
         records = tfds_dataset.open_tfds(
             name, image_size=image_size, split=split, data_dir=folder_of_tfds, channels=channels
