@@ -4,9 +4,9 @@ r"""Trains and judges every cell of a grid, and reports on it.
     python -m noise_sched.sweep report runs/input_scale
     python -m noise_sched.sweep status runs/input_scale
 
-A sweep file has a base config and the cells, each a dict of the config keys that it changes; --config.KEY=VALUE
-changes the base. Each cell becomes a workdir, WORKDIR/cells/NAME, that `sample`, `evaluate` and `audit` take.
-Killed, the same command goes on; with more cells in the file it adds those. --dry_run shows what would run.
+A sweep file has a base config and the cells, each a dict of the config keys that it changes;
+--config.KEY=VALUE changes the base. Each cell becomes a workdir, WORKDIR/cells/NAME, that `sample`,
+`evaluate` and `audit` take. Killed, the same command goes on; with more cells in the file it adds those. --dry_run shows what would run.
 
 --engine says where: stack (here, many cells as one program on all devices), local (processes), slurm, ray, or
 commands, which prints a command line for each model. All of them give a cell the same numbers.
@@ -31,7 +31,9 @@ ENGINES = ("stack", "local", "slurm", "ray", "commands")
 _AGAIN = 75  # EX_TEMPFAIL: stopped by a signal, the same command goes on
 
 
-def run(sweep: pathlib.Path, wanted: Definition, *, engine: str = "stack", way: str = "auto") -> None:
+def run(
+    sweep: pathlib.Path, wanted: Definition, *, engine: str = "stack", way: str = "auto"
+) -> None:
     """Runs a sweep, or what is left of one.
 
     Args:
@@ -64,7 +66,9 @@ def run_cells(sweep: pathlib.Path, names: list[str], way: str = "auto") -> None:
     known = [cell.name for cell in whole.cells]
     for name in names:
         if name not in known:
-            raise ConfigError(f"--cells: {name!r} is no cell of {sweep}. {did_you_mean(name, known)}")
+            raise ConfigError(
+                f"--cells: {name!r} is no cell of {sweep}. {did_you_mean(name, known)}"
+            )
     here.run(sweep, whole, names, way=way)
 
 
@@ -77,7 +81,7 @@ def _definition() -> Definition:
     for key in command_line.config_overrides():
         if all(key in cell.overrides for cell in made):
             raise ConfigError(
-                f"--config.{key} has no effect: every cell of {spec} sets {key} itself. Change the sweep file."
+                f"--config.{key} has no effect: every cell of {spec} sets {key}. Change the sweep file."
             )
     return Definition(spec, base, made, loaded.layout)
 
@@ -102,7 +106,10 @@ def _main() -> None:
                 return
             run(sweep, wanted, engine=options.engine, way=options.stack)
         except stack.Stopped:
-            print("stopped by a signal; all cells are saved: the same command goes on.", file=sys.stderr)
+            print(
+                "stopped by a signal; all cells are saved: the same command goes on.",
+                file=sys.stderr,
+            )
             sys.exit(_AGAIN)
 
 

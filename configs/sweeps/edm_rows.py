@@ -34,7 +34,11 @@ def sweep(variant=None):
     else:
         configs = {row: _cifar10(row, variant or "vp") for row in rows.ROWS}
     axis = [named("row", row, difference(base, config)) for row, config in configs.items()]
-    return product(axis, seeds(1 if variant == "tiny" else 3)) if variant in ("digits", "tiny") else axis
+    return (
+        product(axis, seeds(1 if variant == "tiny" else 3))
+        if variant in ("digits", "tiny")
+        else axis
+    )
 
 
 def _cifar10(row, kind):

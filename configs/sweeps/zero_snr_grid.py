@@ -41,7 +41,5 @@ def sweep(variant=None):
                 continue
             chosen = {"schedule": f"discrete({schedule})", "sample.schedule": schedule}
             output = {"parametrization": f"{prediction}()", "loss.space": f"{prediction}()"}
-            models.append(
-                named("training", name, chosen) | named("prediction", prediction, output)
-            )
+            models.append(named("training", name, chosen) | named("prediction", prediction, output))
     return product(models, choices("sample.grid", _GRIDS), seeds(1 if variant == "tiny" else 3))

@@ -60,7 +60,7 @@ def _listed(cells: Iterable[Any]) -> list[Any]:
 
 def _layout(given: str, module: Any, cells: list[dict[str, Any]]) -> dict[str, list[str]]:
     axes = list(dict.fromkeys(axis for cell in cells for axis in cell))
-    layout = {}
+    layout: dict[str, list[str]] = {}
     for name in ("ROWS", "COLUMNS", "WITHIN"):
         # At `:tiny`, say, an axis may be left out.
         layout[name.lower()] = [axis for axis in getattr(module, name, ()) if axis in axes]

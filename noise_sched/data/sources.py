@@ -142,10 +142,11 @@ def open_source(
     """Opens a data set by name.
 
     Args:
-        name: "digits", "mnist5k", "dead_leaves" or "brightness" (prepared on first use, offline), "folder:PATH" (any folder
-            of images, see `noise_sched.data.folder`), or a TFDS data set that was prepared as
-            array_record, such as "cifar10", "imagenet2012", "downsampled_imagenet" (unlabelled),
-            "celeb_a_hq", as "name", "name/config" or with ":version".
+        name: "digits", "mnist5k", "dead_leaves" or "brightness" (prepared on first use,
+            offline), "folder:PATH" (any folder of images, see `noise_sched.data.folder`), or a TFDS
+            data set that was prepared as array_record, such as "cifar10", "imagenet2012",
+            "downsampled_imagenet" (unlabelled), "celeb_a_hq", as "name", "name/config" or with
+            ":version".
         image_size: side of the square images. None keeps the images' own size, which has to be one
             and the same for all.
         split: TFDS split; slices such as "train[:90%]" are fine. Folders have "train" only.

@@ -100,8 +100,8 @@ class Experiment:
 
         Returns:
           (params, one key per image, labels, the guide's params or None) -> images in [-1, 1]. A fifth, sixth
-          and seventh argument take the place of `levels`, `targets` and `hyper`: paths, and models, that share
-          the compiled program.
+          and seventh argument take the place of `levels`, `targets` and `hyper`: paths, and models, that
+          share the compiled program.
 
         Raises:
           ConfigError: if `autoguide` has no guide, or one that cannot guide this model.
@@ -109,9 +109,7 @@ class Experiment:
         self.check_guide(guide)
 
         @jax.jit
-        def run(
-            params, keys, label, guide_params=None, levels=None, targets=None, hyper=None
-        ):
+        def run(params, keys, label, guide_params=None, levels=None, targets=None, hyper=None):
             exp = self if hyper is None else dataclasses.replace(self, hyper=hyper)
             if guide is not None:
                 other = guide.denoiser(guide_params, label)

@@ -12,7 +12,7 @@ from noise_sched.training.step import Step, make_step
 
 
 def new_state(exp: Experiment, pair: keys.KeyPair | None = None) -> TrainState:
-    """The state before the first step; `pair` is that of another seed than the config's, `keys.of_training`."""
+    """The state before the first step; `pair` are the keys of another seed than the config's."""
     params_key, run_key = keys.of_training(exp.config.seed) if pair is None else pair
     params = exp.init_params(params_key)
     return TrainState.create(params, exp.optimizer, run_key, ema_stds=exp.config.ema.stds)

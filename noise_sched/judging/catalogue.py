@@ -178,9 +178,7 @@ def check_statistics(metrics: Mapping[str, Metric], found: Mapping[str, Statisti
             )
 
 
-def check_size(
-    metrics: Mapping[str, Metric], name: str, shape: tuple[int, int, int]
-) -> None:
+def check_size(metrics: Mapping[str, Metric], name: str, shape: tuple[int, int, int]) -> None:
     """Refuses images that are too small for a metric.
 
     Raises:

@@ -153,7 +153,9 @@ def _check_configs(cells: Sequence[Cell]) -> None:
     count = sum(map(len, wrong.values()))
     verb = "cannot work" if count > 1 else "cannot work:"
     raise ConfigError(
-        "\n".join([f"{count} of {len(cells)} cells {verb}".rstrip(":") + ":", *lines[:_SHOWN], *more])
+        "\n".join(
+            [f"{count} of {len(cells)} cells {verb}".rstrip(":") + ":", *lines[:_SHOWN], *more]
+        )
     )
 
 

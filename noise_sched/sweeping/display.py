@@ -66,7 +66,9 @@ class Display:
         if losses:
             steps = [s.step for s in statuses if s.state == "running"]
             most = max(s.steps for s in statuses)
-            parts.append(f"step {min(steps)} of {most}, loss {min(losses):.4f} to {max(losses):.4f}")
+            parts.append(
+                f"step {min(steps)} of {most}, loss {min(losses):.4f} to {max(losses):.4f}"
+            )
         return f"{', '.join(parts)}{self._left(statuses)}"
 
     def _left(self, statuses: Sequence[Status]) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from noise_sched.diffusion.numbers import Leaf
 from noise_sched.diffusion.pytrees import register_pytree
 from noise_sched.diffusion.schedules import Schedule
+from noise_sched.diffusion.schedules.base import Time, Value
 from noise_sched.experiment.hyper import Hyper
 
 
@@ -35,11 +35,11 @@ class one_of:
     def _index(self) -> jax.Array:
         return jnp.asarray(self.which).astype(jnp.int32)  # in a grid all leaves are floats
 
-    def logsnr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def logsnr(self, t: Time) -> Value:
         """That of the schedule that it is."""
         return jax.lax.switch(self._index, [each.logsnr for each in self.choices], t)
 
-    def gamma(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def gamma(self, t: Time) -> Value:
         """That of the schedule that it is."""
         return jax.lax.switch(self._index, [each.gamma for each in self.choices], t)
 

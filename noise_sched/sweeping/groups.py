@@ -1,4 +1,4 @@
-"""Which cells can be trained by one program: those whose configs differ in numbers of `Hyper`, and in schedules."""
+"""Which cells one program can train: those whose configs differ in numbers of `Hyper`, and in schedules."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -92,7 +92,9 @@ def mend(sweep: pathlib.Path, cells: Sequence[Cell], say: Callable[[str], None])
     for cell in cells:
         if record.status(sweep, cell).state == "done" and (why := record.broken(sweep, cell)):
             kept = record.set_aside(sweep, cell)
-            say(f"{cell.name} was finished, but {why}: it is made anew; what there is is kept as {kept}")
+            say(
+                f"{cell.name} was finished, but {why}: it is made anew; what there is is kept as {kept}"
+            )
 
 
 def _run_group(
@@ -188,6 +190,7 @@ def _step(sweep: pathlib.Path, each: Built) -> int:
 
 
 def described(cells: Sequence[Built]) -> str:
+    """What the cells of a group have in common, in a line."""
     config = cells[0].exp.config
     kinds = {type(each.exp.objective.schedule).__name__ for each in cells}
     schedules = f", schedules of {len(kinds)} families ({', '.join(sorted(kinds))})"

@@ -93,13 +93,16 @@ class _First:
 
     def __init__(self, images: ModelImages):
         self._images = images
+        self.name, self.shape, self.labelled = images.name, images.shape, images.labelled
+        self.labels, self.piece = images.labels, images.piece
         self.pixels = np.zeros((0, *images.shape), np.uint8)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._images, name)
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def fingerprint(self) -> str:
+        """That of all images."""
+        return self._images.fingerprint()
 
     def read(self, start: int, stop: int) -> Batch:
         """Images start ... stop - 1."""

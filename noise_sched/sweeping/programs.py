@@ -13,7 +13,6 @@ step, because XLA's CPU backend runs convolutions inside loops on one thread and
 """
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -74,16 +73,19 @@ def make(step: Step, kind: Kind, mesh: Mesh, *, most: int, allowed: int) -> Any:
       allowed: config.train.skip_nonfinite.
 
     Returns:
-      (carry [cells], hyper [cells], stream int32 [cells], batches [streams, most, batch, ...], count) ->
-      (carry, metrics [cells, most]). Cell i reads the batches of `stream[i]`; `count` steps are taken, and the
-      metrics after them mean nothing. `carry` is donated.
+      (carry [cells], hyper [cells], stream int32 [cells], batches [streams, most, batch, ...], count)
+      -> (carry, metrics [cells, most]). Cell i reads the batches of `stream[i]`; `count` steps are taken, and
+      the metrics after them mean nothing. `carry` is donated.
     """
-    many = functools.partial(_steps, step, kind.scan, most, allowed)
+
+    def many(cell: Any, batches: Any, count: Any) -> Any:
+        carry, hyper, stream = cell
+        return _steps(step, kind.scan, most, allowed, carry, hyper, stream, batches, count)
 
     def device(carry: Carry, hyper: Any, stream: Any, batches: Any, count: Any) -> Any:
         if kind.batching == "map":
-            return jax.lax.map(lambda cell: many(*cell, batches, count), (carry, hyper, stream))
-        return jax.vmap(lambda *cell: many(*cell, batches, count))(carry, hyper, stream)
+            return jax.lax.map(lambda cell: many(cell, batches, count), (carry, hyper, stream))
+        return jax.vmap(lambda *cell: many(cell, batches, count))(carry, hyper, stream)
 
     if kind.batching == "map":
         device = _without_loop(device, many)
@@ -115,7 +117,7 @@ def _without_loop(device: Any, many: Any) -> Any:
         if len(stream) > 1:
             return device(carry, hyper, stream, batches, count)
         cell = jax.tree.map(lambda x: x[0], (carry, hyper, stream))
-        return jax.tree.map(lambda x: x[None], many(*cell, batches, count))
+        return jax.tree.map(lambda x: x[None], many(cell, batches, count))
 
     return first
 

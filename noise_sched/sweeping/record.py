@@ -13,7 +13,7 @@ import pathlib
 import time
 import zlib
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from ml_collections import ConfigDict
 
@@ -131,7 +131,8 @@ def check(sweep: pathlib.Path, wanted: Definition) -> Definition | None:
     differences = _differences(there.base, wanted.base)
     if differences:
         raise ValueError(
-            f"--workdir={sweep} holds a sweep from another base ({there.spec} there, {wanted.spec} given):\n  "
+            f"--workdir={sweep} holds a sweep from another base ({there.spec} there, {wanted.spec} "
+            "given):\n  "
             + "\n  ".join(differences)
             + "\nUse another folder, or give the old values to go on with this sweep."
         )
@@ -206,9 +207,9 @@ def set_aside(sweep: pathlib.Path, cell: Cell) -> pathlib.Path:
 
 
 def _sealed(folder: pathlib.Path) -> list[pathlib.Path]:
-    kept = [folder / "config.json", folder / EVALUATION]
+    kept: list[pathlib.Path] = [folder / "config.json", folder / EVALUATION]
     for place in (workdir.checkpoints(folder), workdir.best(folder)):
-        kept += sorted(path for path in place.rglob("*") if path.is_file())
+        kept += sorted(path for path in pathlib.Path(place).rglob("*") if path.is_file())
     return kept
 
 

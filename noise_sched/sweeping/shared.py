@@ -36,7 +36,7 @@ class Programs:
     def errors(
         self, exp: Experiment, hyper: Hyper, params: Any, batch: dict[str, np.ndarray]
     ) -> dict[str, list[float]]:
-        """The error of the predicted x0 at `LEVELS` noise levels, t = (k + 1/2) / LEVELS of the training schedule.
+        """The error of the predicted x0 at `LEVELS` levels of the training schedule, t = (k + 1/2) / LEVELS.
 
         Args:
           exp: the experiment.

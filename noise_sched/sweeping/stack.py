@@ -5,6 +5,7 @@ another or alone.
 """
 
 import contextlib
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -106,7 +107,9 @@ def _fit(
                 _see(runs, first, count, jax.device_get(metrics))
 
         def upcoming(at: int) -> int:
-            edge = min(steps, (at // config.train.checkpoint_every + 1) * config.train.checkpoint_every)
+            edge = min(
+                steps, (at // config.train.checkpoint_every + 1) * config.train.checkpoint_every
+            )
             return min(pace.count, edge - at)
 
         count = upcoming(step) if step < steps else 0
@@ -141,7 +144,9 @@ def _fit(
         raise Stopped
 
 
-def placed(states: Sequence[TrainState], hypers: Sequence[Hyper], choice: Choice) -> tuple[Carry, Any]:
+def placed(
+    states: Sequence[TrainState], hypers: Sequence[Hyper], choice: Choice
+) -> tuple[Carry, Any]:
     """The stacked states and numbers on the devices, filled up to the size of the program."""
     size, mesh = choice.size, choice.mesh
     whole = jax.tree.map(lambda *x: _stacked(x, size), *states)
@@ -164,13 +169,17 @@ def _filled(values: np.ndarray, size: int) -> np.ndarray:
 def _apart(carry: Carry, count: int) -> list[TrainState]:
     """The state of each of the first `count` cells, on one device."""
     state = carry.state
-    data = jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+    data = jax.device_get(_with_key(state, jax.random.key_data(state.key)))
     impl = jax.random.key_impl(state.key)
     found = []
     for i in range(count):
         own = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), data)
-        found.append(own.replace(key=jax.random.wrap_key_data(own.key, impl=impl)))
+        found.append(_with_key(own, jax.random.wrap_key_data(own.key, impl=impl)))
     return found
+
+
+def _with_key(state: TrainState, key: Any) -> TrainState:
+    return dataclasses.replace(state, key=key)
 
 
 def _see(runs: Sequence[CellRun], first: int, count: int, values: dict[str, np.ndarray]) -> None:

@@ -82,8 +82,8 @@ class Streams:
         """The batches of the next `count` steps, as `prepare` was told.
 
         Returns:
-          {"image": float32 [streams, most, batch, h, w, c], "label": int32 [streams, most, batch]}; what there
-          are no streams or steps for is 0.
+          {"image": float32 [streams, most, batch, h, w, c], "label": int32 [streams, most, batch]}; 0 where
+          there are fewer streams or steps.
         """
         if self._ahead is None:
             self.prepare(count)
@@ -91,9 +91,7 @@ class Streams:
         prepared, future = self._ahead
         self._ahead = None
         assert prepared == count, "prepare and take go together"
-        return {
-            name: _filled_up(rows, streams, most) for name, rows in future.result().items()
-        }
+        return {name: _filled_up(rows, streams, most) for name, rows in future.result().items()}
 
     def _gather(self, count: int) -> dict[str, np.ndarray]:
         rows = [[next(each) for _ in range(count)] for each in self._batches]
