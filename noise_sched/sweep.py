@@ -6,7 +6,8 @@ r"""Trains and judges every cell of a grid, and reports on it.
 
 A sweep file has a base config and the cells, each a dict of the config keys that it changes;
 --config.KEY=VALUE changes the base. Each cell becomes a workdir, WORKDIR/cells/NAME, that `sample`,
-`evaluate` and `audit` take. Killed, the same command goes on; with more cells in the file it adds those. --dry_run shows what would run.
+`evaluate` and `audit` take. Killed, the same command goes on; with more cells in the file it adds those.
+--dry_run shows what would run.
 
 --engine says where: stack (here, many cells as one program on all devices), local (processes), slurm, ray, or
 commands, which prints a command line for each model. All of them give a cell the same numbers.
@@ -86,7 +87,8 @@ def _definition() -> Definition:
     return Definition(spec, base, made, loaded.layout)
 
 
-def _main() -> None:
+def main() -> None:
+    """The command: flags in, mistakes reported in one message."""
     logging.set_verbosity(logging.WARNING)
     options = flags.FLAGS
     with command_line.clear_errors():
@@ -147,4 +149,4 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(_main, _define_flags)
+    command_line.run(main, _define_flags)

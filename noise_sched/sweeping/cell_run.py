@@ -4,8 +4,6 @@ import contextlib
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from noise_sched.experiment import workdir
 from noise_sched.sweeping import record
 from noise_sched.sweeping.cells import Cell
@@ -59,7 +57,7 @@ class CellRun:
         self._step = start
         self._same: int | None = start or None  # the checkpoint that has the parameters as they are
 
-    def see(self, step: int, values: dict[str, np.ndarray]) -> None:
+    def see(self, step: int, values: dict[str, Any]) -> None:
         """Takes note of the metrics of one step."""
         if self.stopped is not None:
             return

@@ -27,7 +27,7 @@ from jax.sharding import Mesh
 
 from noise_sched.experiment import Experiment, keys, training
 from noise_sched.experiment.hyper import Hyper, stack
-from noise_sched.sweeping import programs
+from noise_sched.sweeping import groups, programs
 from noise_sched.sweeping.programs import Carry, Kind
 from noise_sched.sweeping.streams import room
 from noise_sched.training import files
@@ -36,12 +36,15 @@ from noise_sched.training.state import TrainState
 WAYS = ("auto", "shared", "map", "vmap")
 PLAN = "plan.json"
 
+COMPILER_OPTIONS: dict[str, str | bool] | None = None
+"""XLA's, of the programs that train."""
+
 _MOST_CELLS = 64  # of one device at a time
 # How much faster another way may be. Measured on two cores: 3.5 times of a step of 1 ms, nothing of one of
 # 30 ms. An accelerator that a small model leaves idle can gain as much as there are cells.
 _GAIN_OF_SMALL_STEPS, _GAIN_ON_CPU, _GAIN_OF_MAP, _MOST_GAIN = 2.0, 1.1, 1.02, 8.0
 _SMALL_STEP = 5e-3  # seconds
-_SHARE_OF_MEMORY = 0.9
+SHARE_OF_MEMORY = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,11 @@ class Choice:
 
 
 class NoMemory(ValueError):
-    """A program that no device has the memory for."""
+    """A program that no device has the memory for; `bytes` are what it needs."""
+
+    def __init__(self, message: str, needed: int):
+        super().__init__(message)
+        self.bytes = needed
 
 
 def choose(
@@ -158,18 +165,19 @@ def _ms(choice: Choice) -> str:
 
 def _fitting(maker: "_Maker", way: str, cells: int) -> Choice:
     """The program of as many cells at a time as memory allows, in parts of about equal size."""
-    limit = _SHARE_OF_MEMORY * memory_limit(maker.mesh.devices.flat[0])
+    one = maker.make("shared", 1).bytes
     most = min(-(-cells // maker.mesh.size), _MOST_CELLS)
-    most = max(min(most, int(limit // maker.make("shared", 1).bytes)), 1)
     while True:
         parts = -(-cells // (most * maker.mesh.size))
         each = -(-cells // (parts * maker.mesh.size))
         try:
             return maker.make(way, each)
-        except NoMemory:
+        except NoMemory as error:
             if each == 1:
                 raise
-            most = each // 2
+            # What is needed grows by as much with each cell.
+            of_each = max((error.bytes - one) / (each - 1), 1)
+            most = int(np.clip(1 + (maker.limit - one) / of_each, 1, each - 1))
 
 
 class _Maker:
@@ -178,6 +186,7 @@ class _Maker:
     def __init__(self, experiments: Sequence[Experiment], hypers: Sequence[Hyper], mesh: Mesh):
         self.mesh, self.config = mesh, experiments[0].config
         self.compiling = 0.0
+        self.limit = SHARE_OF_MEMORY * memory_limit(mesh.devices.flat[0])
         self._exp, self._hypers = experiments[0], hypers
         self._experiments = experiments
         self._known: dict[tuple[str, int], Choice] = {}
@@ -188,11 +197,9 @@ class _Maker:
     def digest(self) -> str:
         """Of what the choice is for: the program's structure and the devices."""
         device = self.mesh.devices.flat[0]
-        config = self.config
         parts = (
-            repr(self._exp.network),
+            repr(groups.structure(self._exp)),
             str(jax.tree.structure(self._hypers[0])),
-            f"{config.optimizer} {config.train.batch_size} {config.train.microbatches}",
             f"{self.mesh.size} {device.device_kind}",
         )
         return f"{zlib.crc32(' '.join(parts).encode()):08x}"
@@ -218,7 +225,7 @@ class _Maker:
         if platform == "cpu" and "stablehlo.convolution" in lowered.as_text():
             most = 1
             lowered = self._lower(Kind(batching, scan=False), size, count, most)
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=COMPILER_OPTIONS)
         self.compiling = time.monotonic() - began
         needed = _bytes(compiled)
         self._check(way, each, needed)
@@ -255,14 +262,14 @@ class _Maker:
         )
 
     def _check(self, way: str, each: int, needed: int) -> None:
-        limit = _SHARE_OF_MEMORY * memory_limit(self.mesh.devices.flat[0])
-        if needed > limit:
+        if needed > self.limit:
             what = "one cell" if each == 1 else f"{each} cells ({way})"
             raise NoMemory(
                 f"no memory for {what} on a device: the compiled step of {self._exp.config.network.name} at "
                 f"{self.config.data.image_size} px with a batch of {self.config.train.batch_size} needs "
-                f"{needed / 2**30:.2f} GiB, and {limit / 2**30:.2f} GiB may be used. Try "
-                "train.microbatches, a smaller batch or network.remat in the sweep's base."
+                f"{needed / 2**30:.2f} GiB, and {self.limit / 2**30:.2f} GiB may be used. "
+                "Try train.microbatches, a smaller batch or network.remat in the sweep's base.",
+                needed,
             )
 
     def timed(self, choice: Choice, give_up: float = float("inf")) -> Choice:

@@ -50,12 +50,12 @@ def group(experiments: Sequence[Experiment]) -> list[list[int]]:
     """The numbers of the experiments that one program can train, group by group, in order."""
     found: dict[Any, list[int]] = {}
     for number, exp in enumerate(experiments):
-        found.setdefault(_structure(exp), []).append(number)
+        found.setdefault(structure(exp), []).append(number)
     return list(found.values())
 
 
-def _structure(exp: Experiment) -> Any:
-    """Equal where one program serves: all that is compiled in."""
+def structure(exp: Experiment) -> Any:
+    """Equal where one program serves: all that is compiled in, but for the schedule's family."""
     fixed = [
         (key, repr(value)) for key, value in leaves(exp.config) if not key.startswith(_NUMBERS)
     ]
