@@ -24,9 +24,7 @@ def get_config(variant=None):
     variant = small.variant_of(variant)
     if not variant:
         return imagenet64_rin.get_config()
-    config = small.base("digits" if variant == "tiny" else variant)
-    config.input_scale = "per_example_std()"
-    return small.tiny(config) if variant == "tiny" else config
+    return small.tiny(small.base("digits")) if variant == "tiny" else small.base(variant)
 
 
 def sweep(variant=None):
