@@ -24,7 +24,7 @@ from noise_sched.command_line import sweep_files
 from noise_sched.experiment import locks
 from noise_sched.experiment.ranges import ConfigError
 from noise_sched.messages import did_you_mean
-from noise_sched.sweeping import cells, choice, here, record, stack
+from noise_sched.sweeping import cells, choice, here, record, report, stack
 from noise_sched.sweeping.display import Display, table
 from noise_sched.sweeping.record import Definition
 
@@ -95,6 +95,9 @@ def main() -> None:
         place = command_line.required("workdir", "--workdir=runs/input_scale")
         command_line.check_path("workdir", place)
         sweep = pathlib.Path(place).expanduser()
+        if options.command == "report":
+            print(report.write(sweep, options.figures or ()))
+            return
         if options.command == "status":
             print(table(sweep, record.load(sweep).cells))
             return
@@ -144,6 +147,7 @@ def _define_flags() -> None:
     flags.DEFINE_enum("engine", "stack", ENGINES, "Where the cells run.")
     flags.DEFINE_enum("stack", "auto", choice.WAYS, "How a stack is trained; auto times the ways.")
     flags.DEFINE_string("cells", None, "Names of cells of a sweep that is there, divided by ;.")
+    flags.DEFINE_list("figures", None, "Of a report: those that matter, such as swd/distance.")
     flags.DEFINE_bool("dry_run", False, "Show what would run, and stop.")
     command_line.define_sweep_file()
 

@@ -7,4 +7,5 @@ A sweep file has three parts; `cells.py` helps to write them, `input_scale_grid.
     def get_config(variant): ...      the base, as in any config file
     def sweep(variant): ...           the cells: {"schedule": "cosine()", "train.steps": 500, "seed": 1}
     ROWS, COLUMNS, WITHIN = ...       how the report lays them out; may be left out
+    FIGURES = ("swd/distance",)       which figures matter; may be left out
 """

@@ -13,6 +13,7 @@ from configs.sweeps import small
 from configs.sweeps.cells import difference, named, product, seeds
 
 ROWS = ("row",)
+FIGURES = ("class_fd/distance", "class_agreement/agreement")
 
 
 def get_config(variant=None):

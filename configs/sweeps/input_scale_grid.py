@@ -14,6 +14,7 @@ from configs.sweeps import imagenet, small
 from configs.sweeps.cells import choices, named, product, seeds
 
 ROWS, COLUMNS, WITHIN = ("b",), ("size",), ("size",)
+FIGURES = ("class_fd/distance", "swd/distance", "class_agreement/agreement")
 
 SCALES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SCHEDULES = ("cosine(0.2, 1.0, tau=1.0)", "linear()")

@@ -11,6 +11,7 @@ from configs.sweeps import imagenet, small
 from configs.sweeps.cells import choices, product, seeds
 
 ROWS, COLUMNS, WITHIN = ("schedule",), ("size",), ("size",)
+FIGURES = ("class_fd/distance", "swd/distance", "class_agreement/agreement")
 
 SCHEDULES = (
     "linear()",

@@ -11,6 +11,7 @@ from configs.sweeps import small
 from configs.sweeps.cells import choices, product
 
 ROWS, COLUMNS = ("sample.solver",), ("sample.steps",)
+FIGURES = ("class_fd/distance", "swd/distance")
 
 _SOLVERS = ("ddim(eta=0.0)", "heun()", "dpmpp()")
 _SCHEDULES = ("cosine()", "linear()")

@@ -13,6 +13,7 @@ from configs.sweeps import small
 from configs.sweeps.cells import choices, named, product, seeds
 
 ROWS, COLUMNS = ("training", "prediction"), ("sample.grid",)
+FIGURES = ("brightness/distance", "contrast/distance")
 
 _FLAWED = "scaled_linear()"
 _SCHEDULES = {"flawed": _FLAWED, "zero SNR": f"zero_terminal({_FLAWED})"}

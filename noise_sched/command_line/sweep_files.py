@@ -1,7 +1,8 @@
 """Loading a sweep file: --sweep=FILE.py or --sweep=FILE.py:VARIANT.
 
-Besides `get_config`, which makes the base, it has a function `sweep` that yields the cells, and it may say
-which axes are ROWS and COLUMNS of a table, and WITHIN which values alone cells can be compared.
+Besides `get_config`, which makes the base, it has a function `sweep` that yields the cells. It may say
+which axes are ROWS and COLUMNS of a table, WITHIN the values of which alone cells can be compared, and which
+FIGURES matter.
 """
 
 import inspect
@@ -21,7 +22,7 @@ class SweepFile(NamedTuple):
     Attributes:
       base: the config that all cells start from.
       cells: a dict of what each changes.
-      layout: the axes that are "rows", "columns" and "within".
+      layout: the axes that are "rows", "columns" and "within", and the "figures" that matter.
     """
 
     base: ConfigDict
@@ -64,4 +65,5 @@ def _layout(given: str, module: Any, cells: list[dict[str, Any]]) -> dict[str, l
     for name in ("ROWS", "COLUMNS", "WITHIN"):
         # At `:tiny`, say, an axis may be left out.
         layout[name.lower()] = [axis for axis in getattr(module, name, ()) if axis in axes]
+    layout["figures"] = list(getattr(module, "FIGURES", ()))
     return layout

@@ -79,8 +79,8 @@ class Definition(NamedTuple):
       spec: the file that says so, "FILE.py:VARIANT".
       base: the config that all cells start from.
       cells: the cells.
-      layout: the axes that are "rows" and "columns" of its table, and those "within" whose values alone
-        cells can be compared.
+      layout: the axes that are "rows" and "columns" of its table, those "within" whose values alone cells
+        can be compared, and the "figures" that matter.
     """
 
     spec: str

@@ -134,4 +134,4 @@ def test_a_file_that_is_not_there_is_told():
 def test_layout_names_axes_that_there_are():
     module = types.SimpleNamespace(ROWS=("b",), COLUMNS=("size",))
     layout = sweep_files._layout("", module, [{"b": 1}, {"b": 2}])
-    assert layout == {"rows": ["b"], "columns": [], "within": []}
+    assert layout == {"rows": ["b"], "columns": [], "within": [], "figures": []}
