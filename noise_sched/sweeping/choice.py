@@ -116,7 +116,9 @@ def choose(
         found = maker.make("shared", 1)
     else:
         found = _fitting(maker, way, len(experiments))
-    _keep(sweep, maker.digest, {"way": found.way, "size": found.size, "seconds": found.seconds})
+    if way == "auto":
+        kept = {"way": found.way, "size": found.size, "seconds": found.seconds}
+        _keep(sweep, maker.digest, kept)
     return found
 
 
@@ -131,10 +133,12 @@ def memory_limit(device: jax.Device) -> int:
 
 def _fastest(maker: "_Maker", cells: int, say: Callable[[str], None]) -> Choice:
     """Times the ways that may be worth their compiling."""
-    best = maker.timed(maker.make("shared", 1))
-    compiling = maker.compiling
-    if best.seconds is None or cells <= maker.mesh.size:
+    best = maker.make("shared", 1)
+    if cells <= maker.mesh.size:
         return best
+    compiling = maker.compiling
+    best = maker.timed(best)
+    assert best.seconds is not None
     steps = maker.config.train.steps
     rounds = -(-cells // maker.mesh.size)
     for way in ("vmap", "map"):

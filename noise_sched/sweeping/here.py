@@ -77,14 +77,29 @@ def run(
     judging = Judging(sweep, sources)
     built = build(definition.cells)
     wanted = [each for group in built for each in group if each.cell.name in asked]
-    for each in wanted:  # what cannot work is said before anything is compiled
-        sources.of(each.exp)
-        judging.check(each.exp)
+    _check(wanted, sources, judging)
     mend(sweep, [each.cell for each in wanted], say)
     for number, group in enumerate(built):
         own = [each for each in group if each.cell.name in asked]
-        if any(not _finished(sweep, each) for each in own):
+        if any(not finished(sweep, each.cell) for each in own):
             _run_group(sweep, group, own, judging, sources, way, poll, say, number, len(built))
+
+
+def check(
+    sweep: pathlib.Path, definition: Definition, names: Iterable[str], say: Callable[[str], None]
+) -> None:
+    """What `run` checks and mends before it trains anything; raises as it does."""
+    asked, sources = set(names), Sources()
+    wanted = [b for group in build(definition.cells) for b in group if b.cell.name in asked]
+    _check(wanted, sources, Judging(sweep, sources))
+    mend(sweep, [each.cell for each in wanted], say)
+
+
+def _check(wanted: Iterable[Built], sources: Sources, judging: Judging) -> None:
+    """Opens data and references: what cannot work is said before anything is compiled."""
+    for each in wanted:
+        sources.of(each.exp)
+        judging.check(each.exp)
 
 
 def mend(sweep: pathlib.Path, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
@@ -169,8 +184,9 @@ def _leaders(cells: Sequence[Cell]) -> list[str]:
     return [first.setdefault(workdir.trained_by(cell.config), cell.name) for cell in cells]
 
 
-def _finished(sweep: pathlib.Path, each: Built) -> bool:
-    return record.status(sweep, each.cell).state in FINISHED
+def finished(sweep: pathlib.Path, cell: Cell) -> bool:
+    """Whether there is nothing left to do for a cell."""
+    return record.status(sweep, cell).state in FINISHED
 
 
 def _trained(sweep: pathlib.Path, each: Built) -> bool:

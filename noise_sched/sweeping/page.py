@@ -85,8 +85,8 @@ def make(sweep: Sweep, maps: Mapping[str, Figure], others: Mapping[str, Figure])
 
 def _how_to_read() -> str:
     return (
-        "<p class='dim'>Mean ± standard error over training seeds. A setting is compared with the best of its "
-        "block, paired by seed; <em>inconclusive</em> is a gap below what seeds alone do (p ≥ 0.05 after "
+        "<p class='dim'>Mean ± standard error over training seeds. A setting is compared with the best of "
+        "its block, paired by seed; <em>inconclusive</em> is a gap below what seeds alone do (p ≥ 0.05 after "
         "Holm's correction). “Sure” is the probability that the best is the best, given that noise.</p>"
     )
 

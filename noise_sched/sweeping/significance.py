@@ -18,7 +18,7 @@ The best is chosen by the same numbers, so a setting that ties with it is as goo
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from noise_sched.evaluation.metric import Better
 LEVEL = 0.05
 
 Verdict = Literal["best", "worse", "inconclusive"]
-Values = Mapping[tuple[Hashable, Hashable], float]
+Values = Mapping[tuple[Any, Any], float]
 
 
 class Summary(NamedTuple):

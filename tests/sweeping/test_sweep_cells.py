@@ -14,7 +14,7 @@ from noise_sched.sweeping import cells, here
 FILES = sorted(
     path.stem
     for path in (pathlib.Path(__file__).parents[2] / "configs" / "sweeps").glob("*.py")
-    if "def sweep(" in path.read_text()
+    if "def sweep(" in path.read_text() and path.stem != "__init__"
 )
 VARIANTS = {
     "edm_rows": ("", "ve", "digits", "tiny"),
