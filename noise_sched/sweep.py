@@ -62,17 +62,18 @@ def run(
       ValueError, OSError: what cannot work, before anything is trained; jobs that failed.
     """
     record.check(sweep, wanted)
+    tools = here.prepare(sweep, wanted.cells)
     with locks.hold(sweep, "--workdir"):
         whole = record.claim(sweep, wanted)
         display = Display(sweep, whole.cells)
         names = [cell.name for cell in wanted.cells]
         if elsewhere is None:
-            here.run(sweep, whole, names, way=way, poll=display.poll, say=display.say)
+            here.run(sweep, whole, names, tools, way=way, poll=display.poll, say=display.say)
         else:
-            here.check(sweep, whole, names, display.say)
+            here.mend(sweep, wanted.cells, display.say)
             todo, logs = jobs_of(sweep, whole, names), sweep / LOGS
             codes = elsewhere(todo, logs, display.poll)
-            if failed := jobs.failures(todo, codes, logs):
+            if codes and (failed := jobs.failures(todo, codes, logs)):
                 raise ValueError(f"{failed}\nThe same command tries them again.")
         display.show()
 
@@ -101,7 +102,8 @@ def run_cells(sweep: pathlib.Path, names: Sequence[str]) -> None:
             raise ConfigError(
                 f"--cells: {name!r} is no cell of {sweep}. {did_you_mean(name, known)}"
             )
-    here.run(sweep, whole, names, way="shared")
+    tools = here.prepare(sweep, [cell for cell in whole.cells if cell.name in names])
+    here.run(sweep, whole, names, tools, way="shared")
 
 
 def main() -> None:
@@ -129,6 +131,7 @@ def _run(sweep: pathlib.Path) -> None:
     if options.dry_run:
         _say_plan(wanted)
     elif options.engine == "commands":
+        here.prepare(sweep, wanted.cells)
         with locks.hold(sweep, "--workdir"):
             whole = record.claim(sweep, wanted)
         for job in jobs_of(sweep, whole, [cell.name for cell in wanted.cells]):

@@ -50,10 +50,33 @@ def build(cells: Sequence[Cell]) -> list[list[Built]]:
     return found
 
 
+class Tools(NamedTuple):
+    """What cells share: opened data sets, and what judges their images."""
+
+    sources: Sources
+    judging: Judging
+
+
+def prepare(sweep: pathlib.Path, cells: Sequence[Cell]) -> Tools:
+    """Opens the data and the references of cells: what cannot work is said before anything is written.
+
+    Raises:
+      ValueError, OSError: data, metrics or references that cannot work.
+    """
+    sources = Sources()
+    judging = Judging(sweep, sources)
+    for cell in cells:
+        exp = experiment.from_config(cell.config)
+        sources.of(exp)
+        judging.check(exp)
+    return Tools(sources, judging)
+
+
 def run(
     sweep: pathlib.Path,
     definition: Definition,
     names: Iterable[str],
+    tools: Tools,
     *,
     way: str = "auto",
     poll: Callable[[], None] = lambda: None,
@@ -65,41 +88,23 @@ def run(
       sweep: the sweep's folder.
       definition: the whole sweep: how cells are grouped does not depend on which of them are asked for.
       names: of the cells that are asked for.
+      tools: from `prepare`.
       way: see `choice`.
       poll: called every few seconds.
       say: what is told in between.
 
     Raises:
       stack.Stopped: after a signal; all is saved.
-      ValueError, OSError: data, metrics or folders that cannot work; cells that are finished stay so.
+      ValueError, OSError: folders that cannot work; cells that are finished stay so.
     """
-    asked, sources = set(names), Sources()
-    judging = Judging(sweep, sources)
+    asked = set(names)
     built = build(definition.cells)
-    wanted = [each for group in built for each in group if each.cell.name in asked]
-    _check(wanted, sources, judging)
-    mend(sweep, [each.cell for each in wanted], say)
+    mend(sweep, [each.cell for group in built for each in group if each.cell.name in asked], say)
     for number, group in enumerate(built):
         own = [each for each in group if each.cell.name in asked]
         if any(not finished(sweep, each.cell) for each in own):
-            _run_group(sweep, group, own, judging, sources, way, poll, say, number, len(built))
-
-
-def check(
-    sweep: pathlib.Path, definition: Definition, names: Iterable[str], say: Callable[[str], None]
-) -> None:
-    """What `run` checks and mends before it trains anything; raises as it does."""
-    asked, sources = set(names), Sources()
-    wanted = [b for group in build(definition.cells) for b in group if b.cell.name in asked]
-    _check(wanted, sources, Judging(sweep, sources))
-    mend(sweep, [each.cell for each in wanted], say)
-
-
-def _check(wanted: Iterable[Built], sources: Sources, judging: Judging) -> None:
-    """Opens data and references: what cannot work is said before anything is compiled."""
-    for each in wanted:
-        sources.of(each.exp)
-        judging.check(each.exp)
+            say(f"group {number + 1} of {len(built)}: {described(own)}")
+            _run_group(sweep, group, own, tools, way, poll, say)
 
 
 def mend(sweep: pathlib.Path, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
@@ -116,13 +121,10 @@ def _run_group(
     sweep: pathlib.Path,
     group: Sequence[Built],
     own: Sequence[Built],
-    judging: Judging,
-    sources: Sources,
+    tools: Tools,
     way: str,
     poll: Callable[[], None],
     say: Callable[[str], None],
-    number: int,
-    count: int,
 ) -> None:
     """Trains and judges the asked-for cells of one group."""
     leaders = {each.leader for each in own}
@@ -130,14 +132,8 @@ def _run_group(
     chosen: Choice | None = None
     while todo := [each for each in models if not _trained(sweep, each)]:
         if chosen is None:
-            say(f"group {number + 1} of {count}: {described(todo)}")
-            chosen = choice.choose(
-                sweep,
-                [each.exp for each in todo],
-                [each.hyper for each in todo],
-                way=way,
-                say=say,
-            )
+            exps, hypers = [each.exp for each in todo], [each.hyper for each in todo]
+            chosen = choice.choose(sweep, exps, hypers, way=way, say=say)
             say(f"  {_told(chosen)}")
         part = _next(sweep, todo, chosen.size)
         stack.train(
@@ -146,12 +142,12 @@ def _run_group(
             [each.exp for each in part],
             [each.hyper for each in part],
             chosen,
-            sources,
+            tools.sources,
             poll,
         )
         names = {each.cell.name for each in part}
-        _judge(sweep, [each for each in own if each.leader in names], judging, poll)
-    _judge(sweep, own, judging, poll)
+        _judge(sweep, [each for each in own if each.leader in names], tools.judging, poll)
+    _judge(sweep, own, tools.judging, poll)
 
 
 def _judge(

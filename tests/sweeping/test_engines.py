@@ -108,11 +108,11 @@ def test_slurm_runs_an_array_and_requeues(tmp_path, monkeypatch):
             asked.append(1)
             time.sleep(1)
             queue = subprocess.run(
-                ["squeue", "--noheader", "--states=R", "--format=%A"],
+                ["squeue", "--noheader", "--states=R", "--format=%i"],
                 capture_output=True,
                 text=True,
             )
-            (number,) = queue.stdout.split()
+            (number,) = [each for each in queue.stdout.split() if each.endswith("_3")]
             subprocess.run(["scontrol", "requeue", number], check=True)
 
     options = {"time": 5}
