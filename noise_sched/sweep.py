@@ -48,6 +48,7 @@ def run(
     *,
     way: str = "auto",
     elsewhere: Elsewhere | None = None,
+    judge: bool = True,
 ) -> None:
     """Runs a sweep, or what is left of one.
 
@@ -56,6 +57,7 @@ def run(
       wanted: what it is; a sweep that is there may get new cells.
       way: how a stack is trained, one of `choice.WAYS`.
       elsewhere: the engine that runs a job for each model; None trains them here, as stacks.
+      judge: whether cells are judged, too; the other engines always do.
 
     Raises:
       stack.Stopped, local.Interrupted: after a signal; the same call goes on.
@@ -68,7 +70,16 @@ def run(
         display = Display(sweep, whole.cells)
         names = [cell.name for cell in wanted.cells]
         if elsewhere is None:
-            here.run(sweep, whole, names, tools, way=way, poll=display.poll, say=display.say)
+            here.run(
+                sweep,
+                whole,
+                names,
+                tools,
+                way=way,
+                judge=judge,
+                poll=display.poll,
+                say=display.say,
+            )
         else:
             here.mend(sweep, wanted.cells, display.say)
             todo, logs = jobs_of(sweep, whole, names), sweep / LOGS
@@ -137,7 +148,7 @@ def _run(sweep: pathlib.Path) -> None:
         for job in jobs_of(sweep, whole, [cell.name for cell in wanted.cells]):
             print(job.line)
     else:
-        run(sweep, wanted, way=options.stack, elsewhere=elsewhere)
+        run(sweep, wanted, way=options.stack, elsewhere=elsewhere, judge=not options.train_only)
         print(f"The report:\n  python -m noise_sched.sweep report {shlex.quote(str(sweep))}")
 
 
@@ -236,6 +247,7 @@ def _define_flags() -> None:
     flags.DEFINE_list("ray", ["num_cpus=1"], "Of each Ray task: num_cpus=4,num_gpus=1.")
     flags.DEFINE_string("ray_address", None, "Of a Ray cluster; without one Ray runs here.")
     flags.DEFINE_string("cells", None, "Cells of a sweep that is there, divided by ;.")
+    flags.DEFINE_bool("train_only", False, "Engine stack: judge no cell, only train.")
     flags.DEFINE_list("figures", None, "Of a report: those that matter, such as swd/distance.")
     flags.DEFINE_bool("dry_run", False, "Show what would run, and stop.")
     command_line.define_sweep_file()

@@ -29,6 +29,7 @@ FLOORS = (
     {"auditing": "what a set-up is, as numbers, text and picture"},
     {"interop": "other projects' files <-> our choices"},
     {"judging": "images by any name -> features, figures and a report"},
+    {"sweeping": "the cells of a grid, trained and judged, many as one program"},
     {"command_line": "flags and config files, which the commands share"},
     {"*": "the commands"},
 )

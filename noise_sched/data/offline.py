@@ -23,6 +23,7 @@ MODULES = {
     "dead_leaves": "noise_sched.data.dead_leaves",
     "digits": "noise_sched.data.digits",
     "mnist5k": "noise_sched.data.mnist5k",
+    "photo_crops": "noise_sched.data.photo_crops",
 }
 
 

@@ -142,8 +142,8 @@ def open_source(
     """Opens a data set by name.
 
     Args:
-        name: "digits", "mnist5k", "dead_leaves" or "brightness" (prepared on first use,
-            offline), "folder:PATH" (any folder of images, see `noise_sched.data.folder`), or a TFDS
+        name: "digits", "mnist5k", "dead_leaves", "photo_crops" or "brightness" (prepared on first
+            use, offline), "folder:PATH" (any folder of images, see `noise_sched.data.folder`), or a TFDS
             data set that was prepared as array_record, such as "cifar10", "imagenet2012",
             "downsampled_imagenet" (unlabelled), "celeb_a_hq", as "name", "name/config" or with
             ":version".

@@ -79,6 +79,7 @@ def run(
     tools: Tools,
     *,
     way: str = "auto",
+    judge: bool = True,
     poll: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -90,6 +91,7 @@ def run(
       names: of the cells that are asked for.
       tools: from `prepare`.
       way: see `choice`.
+      judge: whether they are judged, too.
       poll: called every few seconds.
       say: what is told in between.
 
@@ -104,7 +106,7 @@ def run(
         own = [each for each in group if each.cell.name in asked]
         if any(not finished(sweep, each.cell) for each in own):
             say(f"group {number + 1} of {len(built)}: {described(own)}")
-            _run_group(sweep, group, own, tools, way, poll, say)
+            _run_group(sweep, group, own, tools, way, judge, poll, say)
 
 
 def mend(sweep: pathlib.Path, cells: Sequence[Cell], say: Callable[[str], None]) -> None:
@@ -123,6 +125,7 @@ def _run_group(
     own: Sequence[Built],
     tools: Tools,
     way: str,
+    judge: bool,
     poll: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
@@ -145,9 +148,11 @@ def _run_group(
             tools.sources,
             poll,
         )
-        names = {each.cell.name for each in part}
-        _judge(sweep, [each for each in own if each.leader in names], tools.judging, poll)
-    _judge(sweep, own, tools.judging, poll)
+        if judge:
+            names = {each.cell.name for each in part}
+            _judge(sweep, [each for each in own if each.leader in names], tools.judging, poll)
+    if judge:
+        _judge(sweep, own, tools.judging, poll)
 
 
 def _judge(

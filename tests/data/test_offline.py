@@ -1,12 +1,22 @@
 """The data sets of our own, each prepared on first use. A new one is one row."""
 
+import importlib
+
 import numpy as np
 import pytest
 
 from noise_sched.data import offline, open_source
 
 # Images, the shape of one, classes.
-OFFLINE = {"brightness": (4096, (32, 32, 1), 4), "digits": (1797, (8, 8, 1), 10)}
+OFFLINE = {
+    "brightness": (4096, (32, 32, 1), 4),
+    "dead_leaves": (16, (8, 8, 3), 8),
+    "digits": (1797, (8, 8, 1), 10),
+    "mnist5k": (5000, (32, 32, 1), 10),
+    "photo_crops": (20, (64, 64, 3), 10),
+}
+# Of those that take long to make, so many only.
+FEWER = {"dead_leaves": ("COUNT", 16), "photo_crops": ("OF_EACH", 2)}
 
 
 def test_every_data_set_has_a_row():
@@ -14,8 +24,11 @@ def test_every_data_set_has_a_row():
 
 
 @pytest.mark.parametrize("name", OFFLINE)
-def test_it_is_prepared_and_holds_what_it_should(name, digits_dir):
+def test_it_is_prepared_and_holds_what_it_should(name, digits_dir, tmp_path, monkeypatch):
     count, shape, classes = OFFLINE[name]
+    if name in FEWER:
+        digits_dir = tmp_path
+        monkeypatch.setattr(importlib.import_module(offline.MODULES[name]), *FEWER[name])
     source = open_source(name, image_size=shape[0], data_dir=digits_dir)
     assert (len(source), source.image_shape, source.num_classes) == (count, shape, classes)
     few = source.gather(np.array([0, count - 1]))
