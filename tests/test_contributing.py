@@ -101,10 +101,21 @@ def test_a_network(follow):
         tests.test_the_call_that_all_take(row, num_classes)
 
 
-def test_a_data_set(follow, tmp_path):
+def test_a_data_set(follow, tmp_path, monkeypatch):
     tests, (row,) = follow("A data set")
     tests.test_every_data_set_has_a_row()
-    tests.test_it_is_prepared_and_holds_what_it_should(row, str(tmp_path / "data"))
+    place = str(tmp_path / "data")
+    tests.test_it_is_prepared_and_holds_what_it_should(row, place, tmp_path, monkeypatch)
+
+
+def test_a_sweep(follow):
+    from noise_sched.sweeping import cells, here
+
+    follow("A sweep")
+    module = sys.modules["configs.sweeps.learning_rates"]
+    made = cells.make(module.get_config(), module.sweep())
+    assert len(made) == 8 and len(here.build(made)) == 1
+    assert made[-1].labels == {"optimizer.learning_rate": 5e-3, "b": 1.0, "seed": 1}
 
 
 def test_a_metric(follow, tmp_path):
