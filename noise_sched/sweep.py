@@ -28,7 +28,7 @@ from noise_sched import command_line
 from noise_sched.command_line import sweep_files
 from noise_sched.experiment import locks
 from noise_sched.experiment.ranges import ConfigError
-from noise_sched.messages import did_you_mean
+from noise_sched.messages import did_you_mean, shown
 from noise_sched.sweeping import cells, choice, here, record, report, stack
 from noise_sched.sweeping.display import Display, table
 from noise_sched.sweeping.engines import jobs, local, on_ray, slurm
@@ -84,9 +84,15 @@ def run(
             here.mend(sweep, wanted.cells, display.say)
             todo, logs = jobs_of(sweep, whole, names), sweep / LOGS
             codes = elsewhere(todo, logs, display.poll)
-            if codes and (failed := jobs.failures(todo, codes, logs)):
-                raise ValueError(f"{failed}\nThe same command tries them again.")
+            if codes and (told := jobs.failures(todo, codes, logs)):
+                raise ValueError(f"{told}\nThe same command tries them again.")
         display.show()
+        failed = [c.name for c in wanted.cells if record.status(sweep, c).state == "failed"]
+        if failed:
+            raise ValueError(
+                f"{len(failed)} cells could not be judged; `sweep status` says why: {shown(failed)}. "
+                "The same command tries them again."
+            )
 
 
 def jobs_of(sweep: pathlib.Path, whole: Definition, names: Collection[str]) -> list[Job]:

@@ -60,6 +60,7 @@ class Choice:
       mesh: the devices.
       program: see `programs.make`.
       new_state: a compiled function, the keys of a seed -> a cell's first state.
+      abstract: the shapes of such a state.
       bytes: of memory that it needs on each device.
       seconds: of one step of one cell on one device; None where nothing was timed.
     """
@@ -71,6 +72,7 @@ class Choice:
     mesh: Mesh
     program: Callable[..., Any]
     new_state: Callable[[Any], TrainState]
+    abstract: TrainState
     bytes: int
     seconds: float | None = None
 
@@ -197,6 +199,7 @@ class _Maker:
         self._known: dict[tuple[str, int], Choice] = {}
         first = self._exp
         self._new_state = jax.jit(lambda pair: training.new_state(first, pair))
+        self._abstract = jax.eval_shape(lambda: training.new_state(first))
 
     @property
     def digest(self) -> str:
@@ -234,7 +237,9 @@ class _Maker:
         self.compiling = time.monotonic() - began
         needed = _bytes(compiled)
         self._check(way, each, needed)
-        return Choice(way, size, count, most, self.mesh, compiled, self._new_state, needed)
+        return Choice(
+            way, size, count, most, self.mesh, compiled, self._new_state, self._abstract, needed
+        )
 
     def _lower(self, kind: Kind, size: int, count: int, most: int) -> Any:
         program = programs.make(

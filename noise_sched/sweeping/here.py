@@ -161,8 +161,13 @@ def _judge(
     for each in cells:
         if each.leader != each.cell.name:
             _follow(sweep, each)
-        if record.status(sweep, each.cell).state == "trained":
-            judging(each.cell, each.exp, each.hyper)
+        status = record.status(sweep, each.cell)
+        if status.state in ("trained", "failed"):
+            try:
+                judging(each.cell, each.exp, each.hyper)
+            except ValueError as error:  # of this cell: the others are not held up by it
+                failed = status._replace(state="failed", message=str(error))
+                record.write_status(sweep, each.cell, failed)
             poll()
 
 
@@ -191,7 +196,7 @@ def finished(sweep: pathlib.Path, cell: Cell) -> bool:
 
 
 def _trained(sweep: pathlib.Path, each: Built) -> bool:
-    return record.status(sweep, each.cell).state in ("trained", *FINISHED)
+    return record.status(sweep, each.cell).state in ("trained", "failed", *FINISHED)
 
 
 def _next(sweep: pathlib.Path, todo: Sequence[Built], size: int) -> list[Built]:

@@ -56,7 +56,7 @@ class Status(NamedTuple):
 
     Attributes:
       state: "waiting"; "running"; "trained", but not judged; "done"; "stopped", its loss was not finite;
-        "failed", judging it was refused.
+        "failed", it could not be judged.
       step: steps done.
       steps: of how many.
       loss: the mean of the training loss when it was last logged; None before.

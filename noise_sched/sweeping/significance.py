@@ -87,26 +87,38 @@ def noise(values: Values) -> tuple[float, int]:
 def best_of(values: Values, better: Better, draws: int = 20_000) -> dict[Any, float]:
     """How likely each setting is the best, given the noise that its seeds show.
 
-    The means are drawn from their distribution under (1), Student's with the pooled variance, and the best of
-    each draw is counted.
-
     Returns:
       A probability for each setting; empty where there is no more than one seed.
+    """
+    settings, found = winners(values, better, draws)
+    counts = np.bincount(found, minlength=len(settings)) / draws
+    return dict(zip(settings, counts.tolist(), strict=True)) if len(found) else {}
+
+
+def winners(
+    values: Values, better: Better, draws: int = 20_000, seed: int = 0
+) -> tuple[list[Any], np.ndarray]:
+    """The best setting of each of many draws of the means.
+
+    The means are drawn from what (1) says of them: their estimates, with Student's distribution of the pooled
+    variance around them.
+
+    Returns:
+      The settings, and the number of the best one [draws]; no draws where there is no more than one seed.
     """
     values = {key: value for key, value in values.items() if math.isfinite(value)}
     settings = list(dict.fromkeys(setting for setting, _ in values))
     if not settings:
-        return {}
+        return [], np.zeros(0, int)
     variance, freedom, effects, spread = _fit(values, settings)
     if not freedom:
-        return {}
-    rng = np.random.default_rng(0)
-    root = np.linalg.cholesky(spread + 1e-12 * np.eye(len(settings)) * np.trace(spread))
+        return settings, np.zeros(0, int)
+    rng = np.random.default_rng(seed)
+    ridge = 1e-12 * np.trace(spread) * np.eye(len(settings))
+    root = np.linalg.cholesky(spread + ridge)
     scale = np.sqrt(variance * freedom / rng.chisquare(freedom, (draws, 1)))
     drawn = effects + scale * (rng.standard_normal((draws, len(settings))) @ root.T)
-    winners = drawn.argmin(1) if better == "lower" else drawn.argmax(1)
-    counts = np.bincount(winners, minlength=len(settings)) / draws
-    return dict(zip(settings, counts.tolist(), strict=True))
+    return settings, drawn.argmin(1) if better == "lower" else drawn.argmax(1)
 
 
 def _differences(values: Values, settings: Sequence[Any], best: Any) -> dict[Any, float]:

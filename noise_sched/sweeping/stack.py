@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from noise_sched.experiment import Experiment, keys, training
+from noise_sched.experiment import Experiment, keys
 from noise_sched.experiment.hyper import Hyper, stack
 from noise_sched.sweeping import programs
 from noise_sched.sweeping.cell_run import CellRun
@@ -71,14 +71,11 @@ def train(
         _fit(runs, states, experiments, hypers, choice, sources, poll)
 
 
-def new_state(exp: Experiment, made: Callable[[Any], TrainState]) -> TrainState:
-    """The state before the first step, by a compiled function that all cells of a group share."""
-    return made(keys.of_training(exp.config.seed))
-
-
 def _state(run: CellRun, exp: Experiment, choice: Choice) -> TrainState:
-    restored = run.restore(jax.eval_shape(lambda: training.new_state(exp)))
-    return new_state(exp, choice.new_state) if restored is None else restored.state
+    restored = run.restore(choice.abstract)
+    if restored is not None:
+        return restored.state
+    return choice.new_state(keys.of_training(exp.config.seed))
 
 
 def _fit(
