@@ -3,8 +3,8 @@
     python -m benchmarks.best_scale runs/sweeps/mnist5k_input_scale_grid --figure=class_fd/distance
 
 For each schedule and resolution: the best b, how likely each b is the best, and between which two the best
-lies with 90 % probability, given what training seeds do (`noise_sched.sweeping.significance.winners`); and how
-likely the best b is below the one at the resolution before it.
+lies with 90 % probability, given what training seeds do (`noise_sched.sweeping.significance.winners`); and
+how likely the best b is below the one at the resolution before it.
 """
 
 import argparse

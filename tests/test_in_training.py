@@ -125,7 +125,8 @@ def test_all_metrics_without_weights_unless_told(monkeypatch):
     )
     with pytest.raises(AttributeError):  # no judge was made
         in_training.evaluation(exp)
-    assert "swd" in seen[0] and "class_agreement" in seen[0] and "fid" not in seen[0]
+    assert "spectrum" in seen[0] and "class_agreement" in seen[0] and "fid" not in seen[0]
+    assert "swd" not in seen[0], "its patches are larger than these images"
 
 
 def test_the_best_so_far(tmp_path):

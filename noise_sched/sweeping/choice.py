@@ -36,13 +36,11 @@ from noise_sched.training.state import TrainState
 WAYS = ("auto", "shared", "map", "vmap")
 PLAN = "plan.json"
 
-COMPILER_OPTIONS: dict[str, str | bool] | None = None
-"""XLA's, of the programs that train."""
-
 _MOST_CELLS = 64  # of one device at a time
-# How much faster another way may be. Measured on two cores: 3.5 times of a step of 1 ms, nothing of one of
-# 30 ms. An accelerator that a small model leaves idle can gain as much as there are cells.
-_GAIN_OF_SMALL_STEPS, _GAIN_ON_CPU, _GAIN_OF_MAP, _MOST_GAIN = 2.0, 1.1, 1.02, 8.0
+# How much faster another way may be. On two cores `vmap` was 3.5 times as fast for steps of 1 ms, and 0.7 to
+# 0.9 times for steps of 10 to 30 ms. An accelerator that a small model leaves idle can gain as much as there
+# are cells.
+_GAIN_OF_SMALL_STEPS, _GAIN_ON_CPU, _GAIN_OF_MAP, _MOST_GAIN = 2.0, 1.0, 1.02, 8.0
 _SMALL_STEP = 5e-3  # seconds
 _CLEARLY = 0.93  # what is not faster than that is noise: cells one by one are finished one by one
 SHARE_OF_MEMORY = 0.9
@@ -233,7 +231,7 @@ class _Maker:
         if platform == "cpu" and "stablehlo.convolution" in lowered.as_text():
             most = 1
             lowered = self._lower(Kind(batching, scan=False), size, count, most)
-        compiled = lowered.compile(compiler_options=COMPILER_OPTIONS)
+        compiled = lowered.compile()
         self.compiling = time.monotonic() - began
         needed = _bytes(compiled)
         self._check(way, each, needed)
@@ -249,7 +247,22 @@ class _Maker:
             most=most,
             allowed=self.config.train.skip_nonfinite,
         )
-        return program.lower(*self._arguments(size, count, most))
+        return program.lower(*self._shapes(size, count, most))
+
+    def _shapes(self, size: int, count: int, most: int) -> Any:
+        """The shapes and layouts of what the program is called with."""
+        split, copied = programs.layouts(self.mesh)
+        state = jax.tree.map(lambda x: _shape((size, *x.shape), x.dtype, split), self._abstract)
+        carry = Carry(state, _shape((size,), np.int32, split))
+        numbers = stack([self._hypers[0]] * size)
+        hyper = jax.tree.map(lambda x: _shape(x.shape, x.dtype, split), numbers)
+        rows = (count, most, self.config.train.batch_size)
+        batches = {
+            "image": _shape((*rows, *self._exp.image_shape), np.float32, copied),
+            "label": _shape(rows, np.int32, copied),
+        }
+        stream = _shape((size,), np.int32, split)
+        return carry, hyper, stream, batches, jax.ShapeDtypeStruct((), np.int32)
 
     def _arguments(self, size: int, count: int, most: int) -> tuple[Any, ...]:
         """What the program is called with, of zeros but for the numbers and the states."""
@@ -257,7 +270,6 @@ class _Maker:
         whole = jax.tree.map(lambda x: jnp.stack([x] * size), state)
         carry = Carry(whole, np.zeros(size, np.int32))
         hyper = stack([self._hypers[0]] * size)
-        hyper = jax.tree.map(lambda x: x, hyper)
         rows = (count, most, self.config.train.batch_size)
         batches = {
             "image": np.zeros((*rows, *self._exp.image_shape), np.float32),
@@ -298,6 +310,10 @@ class _Maker:
             taken.append(seconds)
             count = int(np.clip(0.5 / (seconds * each), 1, choice.most))
         return dataclasses.replace(choice, seconds=min(taken))
+
+
+def _shape(shape: tuple[int, ...], dtype: Any, layout: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=layout)
 
 
 def _stream(exp: Experiment) -> tuple[Any, ...]:

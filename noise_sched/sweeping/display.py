@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import IO
+from typing import Any
 
 from noise_sched.sweeping import record
 from noise_sched.sweeping.cells import Cell
@@ -21,7 +21,7 @@ class Display:
     The time that is left assumes that cells go on as fast as they did since this process began.
     """
 
-    def __init__(self, sweep: pathlib.Path, cells: Sequence[Cell], file: IO[str] | None = None):
+    def __init__(self, sweep: pathlib.Path, cells: Sequence[Cell], file: Any = None):
         self._sweep, self._cells = sweep, cells
         self._file = sys.stdout if file is None else file
         self._live = self._file.isatty()

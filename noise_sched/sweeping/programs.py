@@ -77,6 +77,7 @@ def make(step: Step, kind: Kind, mesh: Mesh, *, most: int, allowed: int) -> Any:
       -> (carry, metrics [cells, most]). Cell i reads the batches of `stream[i]`; `count` steps are taken, and
       the metrics after them mean nothing. `carry` is donated.
     """
+    step = jax.jit(step)  # traced once, though its shapes are asked for before
 
     def many(cell: Any, batches: Any, count: Any) -> Any:
         carry, hyper, stream = cell
@@ -100,14 +101,19 @@ def make(step: Step, kind: Kind, mesh: Mesh, *, most: int, allowed: int) -> Any:
     return jax.jit(spread, donate_argnums=0)
 
 
+def layouts(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
+    """Of arrays whose first axis is that of cells, and of arrays that every device needs."""
+    return NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
+
+
 def split_cells(tree: Any, mesh: Mesh) -> Any:
     """Arrays whose first axis is that of cells, placed on the devices."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return jax.device_put(tree, layouts(mesh)[0])
 
 
 def copied(tree: Any, mesh: Mesh) -> Any:
     """Arrays that every device needs, placed on all."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(tree, layouts(mesh)[1])
 
 
 def _without_loop(device: Any, many: Any) -> Any:

@@ -1,13 +1,14 @@
 """Processes on this machine, a few at a time."""
 
+import contextlib
 import os
 import pathlib
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from noise_sched.sweeping.engines.jobs import AGAIN, DONE, TRIES, Job, log_of
+from noise_sched.sweeping.engines.jobs import AGAIN, TRIES, Job, log_of
 
 _PAUSE = 0.2  # seconds between two looks
 
@@ -76,7 +77,7 @@ def _start(job: Job, logs: pathlib.Path, slot: int, processes: int) -> subproces
     gpus = _gpus()
     if len(gpus) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    with log_of(job, logs).open("ab") as log:
+    with log_of(job, logs).open("ab") as log, _on(cores):
         return subprocess.Popen(
             job.argv,
             stdout=log,
@@ -84,8 +85,21 @@ def _start(job: Job, logs: pathlib.Path, slot: int, processes: int) -> subproces
             stdin=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,  # ctrl-C is ours to pass on
-            preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),
         )
+
+
+@contextlib.contextmanager
+def _on(cores: set[int] | None) -> Iterator[None]:
+    """This thread on some cores; a process that it starts inherits that."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _cores(slot: int, processes: int) -> set[int] | None:
@@ -127,8 +141,3 @@ class _Signals:
 
     def _note(self, number, frame) -> None:
         self.received = True
-
-
-def successes(codes: dict[str, int]) -> int:
-    """How many jobs are done."""
-    return sum(code == DONE for code in codes.values())
