@@ -95,8 +95,9 @@ class CellRun:
         self._say(Status("stopped", message=str(self._faults.error(state, saved))))
 
     def tell(self) -> None:
-        """Writes how far it is."""
-        self._say(Status("running" if self.stopped is None else "stopped"))
+        """Writes how far it is, unless it is frozen: `end` says why."""
+        if self.stopped is None:
+            self._say(Status("running"))
 
     def _say(self, status: Status) -> None:
         loss = self._window.means.get("loss")

@@ -87,58 +87,104 @@ def _fit(
     sources: Sources,
     poll: Callable[[], None],
 ) -> None:
-    config = experiments[0].config
-    step, steps = int(states[0].step), config.train.steps
-    carry, hyper = placed(states, hypers, choice)
+    """Trains cells that are all at one step."""
+    train, step = experiments[0].config.train, int(states[0].step)
     with Streams(experiments, sources, step) as streams, StopSignals() as signals:
-        stream = programs.split_cells(_filled(streams.of_cell, choice.size), choice.mesh)
-        pace, told, running = _Pace(choice.most), 0.0, None
-
-        def settle() -> None:
-            nonlocal running
-            if running is not None:
-                first, count, metrics = running
-                running = None
-                jax.block_until_ready(metrics)
-                pace.took(count)
-                _see(runs, first, count, jax.device_get(metrics))
-
-        def upcoming(at: int) -> int:
-            edge = min(
-                steps, (at // config.train.checkpoint_every + 1) * config.train.checkpoint_every
-            )
-            return min(pace.count, edge - at)
-
-        count = upcoming(step) if step < steps else 0
-        while count:
-            batches = programs.copied(streams.take(count, choice.streams, choice.most), choice.mesh)
-            carry, metrics = choice.program(carry, hyper, stream, batches, jnp.int32(count))
-            settle()
-            running = step, count, metrics
+        cells = _Together(runs, states, hypers, choice, streams, step)
+        told = 0.0
+        while step < train.steps and not cells.all_stopped:
+            edge = min(train.steps, (step // train.checkpoint_every + 1) * train.checkpoint_every)
+            count = min(cells.pace, edge - step)
+            cells.call(count)
             step += count
             stop = signals.stop_after(step)
-            due = stop or step == steps or step % config.train.checkpoint_every == 0
-            count = 0 if stop or step == steps else upcoming(step)
-            if count:
-                streams.prepare(count)
-            if due:
-                settle()
-                _save(runs, carry, last=step == steps)
-            if time.monotonic() - told > _TELL_SECONDS and not due:
+            if stop or (step == edge and step < train.steps):
+                cells.save()
+            elif time.monotonic() - told > _TELL_SECONDS:
                 told = time.monotonic()
                 for run in runs:
                     run.tell()
             poll()
-            if all(run.stopped is not None for run in runs) and running is None:
+            if stop:
                 break
-        settle()
-    for run, state in zip(runs, _apart(carry, len(runs)), strict=True):
-        if step == steps or run.stopped is not None:
-            run.end(state)
-        else:
-            run.tell()
-    if step < steps and not all(run.stopped is not None for run in runs):
+        cells.end(whole=step == train.steps)
+    if step < train.steps and not cells.all_stopped:
         raise Stopped
+
+
+class _Together:
+    """Cells in training: what is on the devices, and the call that is under way.
+
+    The host reads what a call gave while the devices are at the next one.
+
+    Attributes:
+      pace: how many steps a call may have, so that it takes about `_CALL_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[CellRun],
+        states: Sequence[TrainState],
+        hypers: Sequence[Hyper],
+        choice: Choice,
+        streams: Streams,
+        step: int,
+    ):
+        self._runs, self._choice, self._streams, self._step = runs, choice, streams, step
+        self._carry, self._hyper = placed(states, hypers, choice)
+        self._stream = programs.split_cells(_filled(streams.of_cell, choice.size), choice.mesh)
+        self._running: tuple[int, int, Any] | None = None
+        self._began = time.monotonic()
+        self.pace = min(choice.most, 5)
+
+    @property
+    def all_stopped(self) -> bool:
+        """Whether every cell is frozen, as far as it was looked at."""
+        return all(run.stopped is not None for run in self._runs)
+
+    def call(self, count: int) -> None:
+        """Begins `count` steps, and looks at the steps before them."""
+        choice = self._choice
+        batches = self._streams.take(count, choice.streams, choice.most)
+        self._carry, metrics = choice.program(
+            self._carry,
+            self._hyper,
+            self._stream,
+            programs.copied(batches, choice.mesh),
+            jnp.int32(count),
+        )
+        self._settle()
+        self._running = self._step, count, metrics
+        self._step += count
+
+    def save(self) -> None:
+        """Saves all cells; none is written before its last step is known to be finite or not."""
+        self._settle()
+        for run, state in zip(self._runs, _apart(self._carry, len(self._runs)), strict=True):
+            run.save(state)
+        for run in self._runs:
+            run.wait()
+            run.tell()
+
+    def end(self, whole: bool) -> None:
+        """Saves what is finished: all cells after the `whole` training, else those that are frozen."""
+        self._settle()
+        for run, state in zip(self._runs, _apart(self._carry, len(self._runs)), strict=True):
+            if whole or run.stopped is not None:
+                run.end(state)
+
+    def _settle(self) -> None:
+        """Waits for the call that is under way, and tells each cell its metrics."""
+        if self._running is None:
+            return
+        first, count, metrics = self._running
+        self._running = None
+        values = jax.device_get(metrics)
+        seconds, self._began = time.monotonic() - self._began, time.monotonic()
+        self.pace = int(np.clip(_CALL_SECONDS * count / max(seconds, 1e-6), 1, self._choice.most))
+        for i, run in enumerate(self._runs):
+            for j in range(count):
+                run.see(first + j + 1, {name: rows[i, j] for name, rows in values.items()})
 
 
 def placed(
@@ -177,35 +223,3 @@ def _apart(carry: Carry, count: int) -> list[TrainState]:
 
 def _with_key(state: TrainState, key: Any) -> TrainState:
     return dataclasses.replace(state, key=key)
-
-
-def _see(runs: Sequence[CellRun], first: int, count: int, values: dict[str, np.ndarray]) -> None:
-    """Tells each run its metrics of `count` steps after step `first`."""
-    for i, run in enumerate(runs):
-        for j in range(count):
-            run.see(first + j + 1, {name: rows[i, j] for name, rows in values.items()})
-
-
-def _save(runs: Sequence[CellRun], carry: Carry, *, last: bool) -> None:
-    if last:  # `end` saves
-        return
-    for run, state in zip(runs, _apart(carry, len(runs)), strict=True):
-        run.save(state)
-    for run in runs:
-        run.wait()
-        run.tell()
-
-
-class _Pace:
-    """How many steps a call may have, so that it takes about `_CALL_SECONDS`."""
-
-    def __init__(self, most: int):
-        self._most, self._before = most, time.monotonic()
-        self.count = min(most, 5)
-
-    def took(self, count: int) -> None:
-        """The results of `count` steps are there."""
-        now = time.monotonic()
-        each = max((now - self._before) / count, 1e-6)
-        self._before = now
-        self.count = int(np.clip(_CALL_SECONDS / each, 1, self._most))

@@ -1,5 +1,6 @@
 """The images of many cells: one stream for all that see the same images in the same order."""
 
+import collections
 import concurrent.futures
 from collections.abc import Sequence
 from typing import Any
@@ -64,41 +65,38 @@ class Streams:
             of_cell.append(numbers[key])
         self.of_cell = np.asarray(of_cell, np.int32)
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
-        self._ahead: tuple[int, Any] | None = None
+        self._ahead: collections.deque[concurrent.futures.Future] = collections.deque()
 
     def __enter__(self) -> "Streams":
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
-        self._thread.shutdown()
+        self._thread.shutdown(cancel_futures=True)
         for each in self._batches:
             each.close()
 
-    def prepare(self, count: int) -> None:
-        """Begins to gather the batches of the next `count` steps."""
-        self._ahead = count, self._thread.submit(self._gather, count)
-
     def take(self, count: int, streams: int, most: int) -> dict[str, np.ndarray]:
-        """The batches of the next `count` steps, as `prepare` was told.
+        """The batches of the next `count` steps; as many again are gathered ahead.
 
         Returns:
           {"image": float32 [streams, most, batch, h, w, c], "label": int32 [streams, most, batch]}; 0 where
           there are fewer streams or steps.
         """
-        if self._ahead is None:
-            self.prepare(count)
-        assert self._ahead is not None
-        prepared, future = self._ahead
-        self._ahead = None
-        assert prepared == count, "prepare and take go together"
-        return {name: _filled_up(rows, streams, most) for name, rows in future.result().items()}
-
-    def _gather(self, count: int) -> dict[str, np.ndarray]:
-        rows = [[next(each) for _ in range(count)] for each in self._batches]
+        while len(self._ahead) < count:
+            self._ahead.append(self._thread.submit(self._gather))
+        steps = [self._ahead.popleft().result() for _ in range(count)]
+        self._ahead.extend(
+            self._thread.submit(self._gather) for _ in range(count - len(self._ahead))
+        )
         return {
-            name: np.stack([np.stack([batch[name] for batch in steps]) for steps in rows])
-            for name in ("image", "label")
+            name: _filled_up(np.stack([step[name] for step in steps], axis=1), streams, most)
+            for name in steps[0]
         }
+
+    def _gather(self) -> dict[str, np.ndarray]:
+        """The batches of one step, of all streams."""
+        rows = [next(each) for each in self._batches]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def _filled_up(rows: np.ndarray, streams: int, most: int) -> np.ndarray:

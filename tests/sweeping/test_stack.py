@@ -19,6 +19,7 @@ from sweeps import EIGHT, definition, with_small_network
 from noise_sched.experiment import training, workdir
 from noise_sched.experiment.hyper import stack as stack_numbers
 from noise_sched.sweeping import choice, families, here, programs, record, stack
+from noise_sched.sweeping.cell_run import CellRun
 from noise_sched.sweeping.streams import Sources
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.metrics import read_metrics
@@ -178,11 +179,11 @@ def test_killed_anywhere_it_ends_the_same(tmp_path, way, monkeypatch):
     wanted = definition(EIGHT[:3])
     train(tmp_path / "whole", wanted, way)
     rng = np.random.default_rng(len(way))
-    for kill in rng.choice(30, 2, replace=False):
+    for kill in rng.choice(45, 2, replace=False):
         sweep = tmp_path / f"killed {kill}"
         with monkeypatch.context() as patch, contextlib.suppress(Killed):
             calls = itertools.count()
-            for place, name in ((Checkpoints, "save"), (record, "write_status"), (stack, "_see")):
+            for place, name in ((Checkpoints, "save"), (record, "write_status"), (CellRun, "see")):
                 patch.setattr(place, name, dying(getattr(place, name), calls, kill))
             train(sweep, wanted, way)
         train(sweep, wanted, way)
@@ -192,15 +193,16 @@ def test_killed_anywhere_it_ends_the_same(tmp_path, way, monkeypatch):
 
 def test_a_signal_saves_all_cells_and_the_same_call_goes_on(tmp_path, monkeypatch):
     wanted = definition(EIGHT[:3], **{"train.checkpoint_every": 100})
-    see = stack._see
+    see = CellRun.see
 
-    def stop(*args):
-        see(*args)
-        signal.raise_signal(signal.SIGTERM)
+    def stop(run, step, values):
+        see(run, step, values)
+        if step == 3:
+            signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stack, "_see", stop)
-        patch.setattr(stack._Pace, "took", lambda self, count: None)
+        patch.setattr(CellRun, "see", stop)
+        patch.setattr(stack, "_CALL_SECONDS", 1e-9)  # few steps a call
         with pytest.raises(stack.Stopped):
             train(tmp_path / "parts", wanted, "vmap")
     steps = [record.status(tmp_path / "parts", cell).step for cell in wanted.cells]
