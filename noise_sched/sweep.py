@@ -64,7 +64,7 @@ def run(
       ValueError, OSError: what cannot work, before anything is trained; jobs that failed.
     """
     record.check(sweep, wanted)
-    tools = here.prepare(sweep, wanted.cells)
+    tools = here.prepare(sweep, wanted.cells, judge)
     with locks.hold(sweep, "--workdir"):
         whole = record.claim(sweep, wanted)
         display = Display(sweep, whole.cells)

@@ -42,6 +42,7 @@ _MOST_CELLS = 64  # of one device at a time
 # are cells.
 _GAIN_OF_SMALL_STEPS, _GAIN_ON_CPU, _GAIN_OF_MAP, _MOST_GAIN = 2.0, 1.0, 1.02, 8.0
 _SMALL_STEP = 5e-3  # seconds
+_TRIAL_SECONDS = 0.3  # of a call
 _CLEARLY = 0.93  # what is not faster than that is noise: cells one by one are finished one by one
 SHARE_OF_MEMORY = 0.9
 
@@ -298,9 +299,9 @@ class _Maker:
         """The choice with the time of a step; without one if that is above `give_up`."""
         carry, *others, most = self._arguments(choice.size, choice.streams, choice.most)
         each = choice.size // self.mesh.size
-        taken = []
+        taken: list[float] = []
         count = 1
-        for _ in range(4):
+        for _ in range(3):
             began = time.monotonic()
             carry, metrics = choice.program(carry, *others, jnp.int32(count))
             jax.block_until_ready(metrics)
@@ -308,7 +309,7 @@ class _Maker:
             if seconds > give_up and taken:
                 return choice
             taken.append(seconds)
-            count = int(np.clip(0.5 / (seconds * each), 1, choice.most))
+            count = int(np.clip(_TRIAL_SECONDS / (seconds * each), 1, choice.most))
         return dataclasses.replace(choice, seconds=min(taken))
 
 

@@ -1,5 +1,7 @@
 """Running the cells of a sweep in this process: groups of them, stack by stack, trained and judged."""
 
+import concurrent.futures
+import functools
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +18,7 @@ from noise_sched.sweeping.record import Definition
 from noise_sched.sweeping.streams import Sources
 
 FINISHED = ("done", "stopped")
+_TRAINED = ("trained", "failed", *FINISHED)
 
 
 class Built(NamedTuple):
@@ -57,7 +60,7 @@ class Tools(NamedTuple):
     judging: Judging
 
 
-def prepare(sweep: pathlib.Path, cells: Sequence[Cell]) -> Tools:
+def prepare(sweep: pathlib.Path, cells: Sequence[Cell], judge: bool = True) -> Tools:
     """Opens the data and the references of cells: what cannot work is said before anything is written.
 
     Raises:
@@ -68,7 +71,8 @@ def prepare(sweep: pathlib.Path, cells: Sequence[Cell]) -> Tools:
     for cell in cells:
         exp = experiment.from_config(cell.config)
         sources.of(exp)
-        judging.check(exp)
+        if judge:
+            judging.check(exp)
     return Tools(sources, judging)
 
 
@@ -133,26 +137,59 @@ def _run_group(
     leaders = {each.leader for each in own}
     models = [each for each in group if each.cell.name in leaders]
     chosen: Choice | None = None
-    while todo := [each for each in models if not _trained(sweep, each)]:
-        if chosen is None:
-            exps, hypers = [each.exp for each in todo], [each.hyper for each in todo]
-            chosen = choice.choose(sweep, exps, hypers, way=way, say=say)
-            say(f"  {_told(chosen)}")
-        part = _next(sweep, todo, chosen.size)
-        stack.train(
-            sweep,
-            [each.cell for each in part],
-            [each.exp for each in part],
-            [each.hyper for each in part],
-            chosen,
-            tools.sources,
-            poll,
-        )
+    with _Saving() as saving:
+        while todo := [m for m in models if not (_trained(sweep, m) or saving.has(m))]:
+            if chosen is None:
+                exps, hypers = [each.exp for each in todo], [each.hyper for each in todo]
+                chosen = choice.choose(sweep, exps, hypers, way=way, say=say)
+                say(f"  {_told(chosen)}")
+            part = _next(sweep, todo, chosen.size)
+            stack.train(
+                sweep,
+                [each.cell for each in part],
+                [each.exp for each in part],
+                [each.hyper for each in part],
+                chosen,
+                tools.sources,
+                poll,
+                functools.partial(saving.begin, part),
+            )
+            if judge:
+                _judge(sweep, own, tools.judging, poll)
+        saving.wait()
         if judge:
-            names = {each.cell.name for each in part}
-            _judge(sweep, [each for each in own if each.leader in names], tools.judging, poll)
-    if judge:
-        _judge(sweep, own, tools.judging, poll)
+            _judge(sweep, own, tools.judging, poll)
+
+
+class _Saving:
+    """Saves the cells of a stack in a thread, while the next stack is trained."""
+
+    def __init__(self):
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._cells: set[str] = set()
+        self._future: concurrent.futures.Future | None = None
+
+    def __enter__(self) -> "_Saving":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._thread.shutdown()
+
+    def begin(self, cells: Sequence[Built], save: Callable[[], None]) -> None:
+        """Begins to save cells, once the ones before are saved."""
+        self.wait()
+        self._cells = {each.cell.name for each in cells}
+        self._future = self._thread.submit(save)
+
+    def has(self, built: Built) -> bool:
+        """Whether a cell is being saved."""
+        return built.cell.name in self._cells
+
+    def wait(self) -> None:
+        """Waits until all is saved; raises what went wrong."""
+        if self._future is not None:
+            self._future.result()
+        self._cells, self._future = set(), None
 
 
 def _judge(
@@ -176,7 +213,7 @@ def _follow(sweep: pathlib.Path, each: Built) -> None:
     leader = Cell(each.leader, {}, {}, each.cell.config)
     status = record.status(sweep, leader)
     folder = record.folder_of(sweep, each.cell)
-    if record.status(sweep, each.cell).state != "waiting" or status.state == "running":
+    if record.status(sweep, each.cell).state != "waiting" or status.state not in _TRAINED:
         return
     workdir.claim(folder, each.cell.config)
     source = workdir.checkpoints(record.folder_of(sweep, leader))
@@ -196,7 +233,7 @@ def finished(sweep: pathlib.Path, cell: Cell) -> bool:
 
 
 def _trained(sweep: pathlib.Path, each: Built) -> bool:
-    return record.status(sweep, each.cell).state in ("trained", "failed", *FINISHED)
+    return record.status(sweep, each.cell).state in _TRAINED
 
 
 def _next(sweep: pathlib.Path, todo: Sequence[Built], size: int) -> list[Built]:

@@ -6,10 +6,11 @@ another or alone.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,9 @@ _CALL_SECONDS = 2.0  # of one call: how long a signal waits, and how often progr
 _TELL_SECONDS = 3.0
 
 
+Later: TypeAlias = Callable[[Callable[[], None]], Any]
+
+
 class Stopped(Exception):
     """A signal asked to stop; all cells are saved."""
 
@@ -42,6 +46,7 @@ def train(
     choice: Choice,
     sources: Sources,
     poll: Callable[[], None] = lambda: None,
+    later: Later = lambda end: end(),
 ) -> None:
     """Trains cells until each has had config.train.steps steps, resuming where they are.
 
@@ -53,13 +58,14 @@ def train(
       choice: the compiled program.
       sources: opened data sets.
       poll: called after each call of the program.
+      later: calls what it is given, which saves the cells that are finished, now or in another thread.
 
     Raises:
       Stopped: after a signal.
       ValueError, OSError: a workdir that another process holds, or that cannot be written.
     """
     with contextlib.ExitStack() as entered:
-        runs = [entered.enter_context(CellRun(sweep, cell)) for cell in cells]
+        runs: list[CellRun] = [entered.enter_context(CellRun(sweep, cell)) for cell in cells]
         states = [_state(run, exp, choice) for run, exp in zip(runs, experiments, strict=True)]
         steps = [int(state.step) for state in states]
         together = [i for i, step in enumerate(steps) if step == min(steps)]
@@ -68,7 +74,16 @@ def train(
         experiments, hypers = [experiments[i] for i in together], [hypers[i] for i in together]
         for run in runs:
             run.begin(min(steps))
-        _fit(runs, states, experiments, hypers, choice, sources, poll)
+        finished = _fit(runs, states, experiments, hypers, choice, sources, poll)
+        closing = entered.pop_all()
+    later(functools.partial(_end, finished, closing))
+
+
+def _end(finished: Sequence[tuple[CellRun, TrainState]], closing: contextlib.ExitStack) -> None:
+    """Saves cells that are finished, and lets go of their workdirs."""
+    with closing:
+        for run, state in finished:
+            run.end(state)
 
 
 def _state(run: CellRun, exp: Experiment, choice: Choice) -> TrainState:
@@ -86,8 +101,8 @@ def _fit(
     choice: Choice,
     sources: Sources,
     poll: Callable[[], None],
-) -> None:
-    """Trains cells that are all at one step."""
+) -> list[tuple[CellRun, TrainState]]:
+    """Trains cells that are all at one step; returns those that are finished, with their last states."""
     train, step = experiments[0].config.train, int(states[0].step)
     with Streams(experiments, sources, step) as streams, StopSignals() as signals:
         cells = _Together(runs, states, hypers, choice, streams, step)
@@ -107,9 +122,12 @@ def _fit(
             poll()
             if stop:
                 break
-        cells.end(whole=step == train.steps)
+        finished = cells.finished(whole=step == train.steps)
     if step < train.steps and not cells.all_stopped:
+        for run, state in finished:
+            run.end(state)
         raise Stopped
+    return finished
 
 
 class _Together:
@@ -166,12 +184,12 @@ class _Together:
             run.wait()
             run.tell()
 
-    def end(self, whole: bool) -> None:
-        """Saves what is finished: all cells after the `whole` training, else those that are frozen."""
+    def finished(self, whole: bool) -> list[tuple[CellRun, TrainState]]:
+        """All cells after the `whole` training, else those that are frozen, with their states."""
         self._settle()
-        for run, state in zip(self._runs, _apart(self._carry, len(self._runs)), strict=True):
-            if whole or run.stopped is not None:
-                run.end(state)
+        states = _apart(self._carry, len(self._runs))
+        pairs = zip(self._runs, states, strict=True)
+        return [(run, state) for run, state in pairs if whole or run.stopped is not None]
 
     def _settle(self) -> None:
         """Waits for the call that is under way, and tells each cell its metrics."""
