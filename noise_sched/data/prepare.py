@@ -26,6 +26,7 @@ def prepare(
     import tensorflow_datasets as tfds
 
     if offline.is_ours(dataset):
+        tfds_dataset.check_known(dataset)
         return offline.prepare(dataset, _expand(data_dir))
 
     tfds_dataset.check_known(dataset)

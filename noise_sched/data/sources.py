@@ -171,6 +171,7 @@ def open_source(
     else:
         folder_of_tfds = os.path.expanduser(data_dir) if data_dir else None
         if offline.is_ours(name):
+            tfds_dataset.check_known(name)
             name = tfds_dataset.resolve_name(name, image_size)
             offline.prepare(name, folder_of_tfds)
         records = tfds_dataset.open_tfds(

@@ -185,7 +185,8 @@ def check_known(name: str) -> None:
             "sets of TFDS, what is prepared below data_dir, and 'folder:PATH')."
             + _folder_hint(name)
         )
-    configs = [] if base in offline.MODULES else _configs(base)
+    offline.is_ours(base)  # TFDS knows it then
+    configs = _configs(base)
     if config is not None and configs is not None and config not in configs:
         has = ", ".join(configs) or "none"
         raise ValueError(
