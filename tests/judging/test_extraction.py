@@ -58,7 +58,9 @@ def test_what_is_there_is_not_extracted_again(images, tmp_path, monkeypatch):
     with pytest.raises(TypeError):  # another digest: other images
         extraction.extract(images, [sums()], tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(extraction, "_run", lambda images, jobs, show: [].remove(0) if jobs else None)
+    monkeypatch.setattr(
+        extraction, "_run", lambda images, jobs, show: [].remove(0) if jobs else None
+    )
     assert_right(extraction.extract(images, [sums()], tmp_path), images)
     with pytest.raises(ValueError, match="list.remove"):  # another setting: other features
         extraction.extract(images, [sums(3.0)], tmp_path)
