@@ -33,6 +33,7 @@ from noise_sched import (
     prepare,
     reconstruct,
     sampler_sweep,
+    sweep,
     train,
 )
 from noise_sched.experiment import ranges, workdir
@@ -625,6 +626,40 @@ SWEEP = [
     (("--workdir={dir}/run", "--out=o", "--step=7", "--metrics=contrast"), "step.* 7"),
     (("--workdir={dir}/run", "--out=o", "--reference=digit"), "did you mean 'digits'"),
 ]
+GRID_FILE = "--sweep={root}/configs/sweeps/input_scale_grid.py:tiny"
+GRID = [
+    ((), "--workdir is missing"),
+    (("--workdir=o",), "--sweep is missing"),
+    (("--workdir=", GRID_FILE), "--workdir= is empty"),
+    (("--workdir={dir}/notes.txt", GRID_FILE), "is a file"),
+    (("--workdir={dir}/notes.txt/o", GRID_FILE), "notes.txt is no folder"),
+    (("--workdir={dir}/run", GRID_FILE), "is not empty"),
+    (("--workdir=gs://bucket/o", GRID_FILE), "is an address"),
+    (("--workdir=o", "--sweep="), "--sweep= names no file"),
+    (("--workdir=o", "--sweep={root}/configs/digits.py"), "has no function sweep"),
+    (
+        ("--workdir=o", "--sweep={root}/configs/sweeps/input_scale.py"),
+        "Did you mean .*input_scale_grid.py",
+    ),
+    (("--workdir=o", f"{GRID_FILE[:-4]}tny"), "unknown variant 'tny' of this sweep: use :tiny"),
+    (("--workdir=o", GRID_FILE, "--config.train.steps=0"), "config.train.steps=0: expected"),
+    (("--workdir=o", GRID_FILE, "--config.train.stops=9"), "Did you mean 'steps'"),
+    (("--workdir=o", GRID_FILE, "--config.process=ve()"), "every cell of .* sets process"),
+    (("--workdir=o", GRID_FILE, "--config.network.patch_size=3"), "4 of 4 cells cannot work"),
+    (("--workdir=o", GRID_FILE, "--config.data.name=digit"), "did you mean 'digits'"),
+    (("--workdir=o", GRID_FILE, "--config.eval.metrics=contrst"), "Did you mean 'contrast'"),
+    (("--workdir=o", GRID_FILE, "--config.eval.metrics=swd"), "swd needs sides of 7 pixels"),
+    (("--workdir=o", GRID_FILE, "--config.eval.reference={dir}/nowhere"), "does not exist"),
+    (("--workdir=o", GRID_FILE, "--engine=slrum"), "slrum"),
+    (("--workdir=o", GRID_FILE, "--stack=both"), "both"),
+    (("--workdir=o", GRID_FILE, "--engine=local", "--processes=0"), "processes.*0"),
+    (("--workdir={dir}/run", "--cells=x"), "is no sweep"),
+    (("report",), "--workdir is missing"),
+    (("report", "{dir}/run"), "is no sweep"),
+    (("status", "{dir}/nowhere"), "is no sweep"),
+    (("reprot", "{dir}/run"), "unknown command reprot. Did you mean 'report'"),
+    (("report", "{dir}/run", "more"), "unexpected argument 'more'"),
+]
 PREPARE = [
     ((), "--dataset"),
     (("--dataset=",), "--dataset= is empty"),
@@ -645,6 +680,7 @@ COMMANDS = {
     "reconstruct": (reconstruct, RECONSTRUCT),
     "evaluate": (evaluate, EVALUATE),
     "sampler_sweep": (sampler_sweep, SWEEP),
+    "sweep": (sweep, GRID),
     "audit": (audit, AUDIT),
     "convert": (convert, CONVERT),
     "prepare": (prepare, PREPARE),
