@@ -28,6 +28,7 @@ from noise_sched.figures import quality
 from noise_sched.judging import catalogue, extraction, model_images, sampler_cells, sources
 from noise_sched.judging.judge import Judge
 from noise_sched.judging.sampler_cells import AXES
+from noise_sched.sweeping.shared import Programs
 from noise_sched.training import files
 
 TABLE, PICTURE, REQUEST = "sweep.csv", "sweep.png", "sweep.json"
@@ -89,7 +90,7 @@ def sweep(
         if not (out / REQUEST).exists():
             files.write_text(out / REQUEST, json.dumps(request, indent=1) + "\n")
         known = {_key(row) for row in rows}
-        programs = sampler_cells.Programs(guide[0])
+        programs = Programs(guide[0])
         todo = [cell for cell in cells if _key(cell) not in known]
         for number, cell in enumerate(todo, start=1):
             print(f"{number} of {len(todo)}: {sampler_cells.name_of(cell)}", flush=True)
@@ -100,7 +101,7 @@ def sweep(
                 num_images,
                 sampler_cells.name_of(cell),
                 guide=guide,
-                run=programs.sampler(of_cell),
+                run=programs.sampler(of_cell, of_cell.hyper),
             )
             report = judge(images)
             extraction.forget(report.generated)

@@ -13,6 +13,7 @@ from noise_sched.evaluation.errors import EvaluationInputError
 from noise_sched.experiment import workdir
 from noise_sched.experiment.ranges import ConfigError
 from noise_sched.judging import model_images, sampler_cells
+from noise_sched.sweeping.shared import Programs
 
 METRICS = ["contrast", "spectrum"]
 CHOICES = {
@@ -87,12 +88,14 @@ def test_a_sweep_that_is_killed_goes_on(run, tmp_path, monkeypatch):
 def test_shared_programs_draw_the_same_images(run):
     config = workdir.load_config(run)
     params = experiment.from_config(config).init_params(experiment.keys.of_training(0)[0])
-    programs = sampler_cells.Programs()
+    programs = Programs()
     for schedule in CHOICES["schedule"]:
         cell = {"schedule": schedule, "steps": 3, "solver": "ddim()"}
         exp = experiment.from_config(sampler_cells.config_of(config, cell))
         own = model_images.model_images(exp, params, 8, "own")
-        shared = model_images.model_images(exp, params, 8, "shared", run=programs.sampler(exp))
+        shared = model_images.model_images(
+            exp, params, 8, "shared", run=programs.sampler(exp, exp.hyper)
+        )
         gap = own.read(0, 8).images.astype(int) - shared.read(0, 8).images
         assert np.abs(gap).max() <= 1
     assert len(programs) == 1

@@ -1,18 +1,17 @@
-"""One model, many samplers: the cells of a sweep, what each costs, and programs that cells share."""
+"""One model, many samplers: the cells of a sweep, and what each costs."""
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from noise_sched import experiment
 from noise_sched.diffusion.parametrization import Prediction
-from noise_sched.diffusion.sampling import Sampling, example_keys
+from noise_sched.diffusion.sampling import example_keys
 from noise_sched.experiment import Experiment
 from noise_sched.experiment.ranges import ConfigError
 
@@ -69,29 +68,3 @@ def network_passes(exp: Experiment) -> int:
         key = example_keys(jax.random.key(0), jnp.arange(1))
         exp.sampling.draw(key, counting, counting, exp.levels, (1, 1, 1), targets=exp.targets)
     return count
-
-
-class Programs:
-    """Compiled samplers, one for each solver, guidance, threshold and number of steps.
-
-    The levels of the path are arguments, so that schedules and grids share a program.
-    """
-
-    def __init__(self, guide: Experiment | None = None):
-        self._guide = guide
-        self._known: dict[str, Callable[..., Array]] = {}
-
-    def sampler(self, exp: Experiment) -> Callable[..., Array]:
-        """`exp.sampler(guide)`, compiled once for all cells that can share it."""
-        sampling: Sampling = exp.sampling
-        parts = (sampling.solver, sampling.guidance, sampling.threshold, sampling.steps)
-        name = repr(parts)
-        if name not in self._known:
-            self._known[name] = exp.sampler(self._guide)
-        program = self._known[name]
-        return lambda params, keys, label, worse=None: program(
-            params, keys, label, worse, exp.levels, exp.targets
-        )
-
-    def __len__(self) -> int:
-        return len(self._known)

@@ -54,6 +54,9 @@ class Programs:
         rows = np.asarray(jax.device_get(found), np.float64)
         return {"logsnr": rows[:, 0].tolist(), "error": rows[:, 1].tolist()}
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def _of(self, exp: Experiment, what: str, make: Callable[[], Any]) -> Callable[..., Any]:
         name = f"{what} {exp.network!r} {exp.image_shape}"
         if name not in self._known:
