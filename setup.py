@@ -62,6 +62,8 @@ EXTRAS = {
     # Engines of sweeps, which the other engines do without.
     "slurm": ["submitit>=1.5.2"],
     "ray": ["ray>=2.40"],
+    # The TPU's compiler, which needs no TPU: launch/preflight.py.
+    "preflight": ["jax[tpu]"],
     "test": [
         *COLAB,
         *DATA,

@@ -15,6 +15,7 @@ import pathlib
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 from absl import logging
+from PIL import Image
 
 from benchmarks import machine
 from noise_sched import experiment
@@ -38,6 +40,7 @@ TRAIN = [
     "--config.train.log_every=4",
 ]
 COUNT = 20  # images
+HOSTS = 2
 
 SAME = "as undisturbed"
 REFUSED = "refused in one message"
@@ -62,8 +65,17 @@ def start(module: str, *args: str) -> subprocess.Popen:
     )
 
 
-def train(folder: pathlib.Path) -> subprocess.Popen:
-    return start("train", *TRAIN, f"--workdir={folder}")
+def train(folder: pathlib.Path, *more: str) -> subprocess.Popen:
+    return start("train", *TRAIN, *more, f"--workdir={folder}")
+
+
+def train_on_hosts(folder: pathlib.Path) -> list[subprocess.Popen]:
+    """Two processes of one run."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    joined = (f"--coordinator=localhost:{port}", f"--num_hosts={HOSTS}")
+    return [train(folder, *joined, f"--host={host}") for host in range(HOSTS)]
 
 
 def end(process: subprocess.Popen) -> tuple[int, str]:
@@ -81,6 +93,7 @@ def result(folder: pathlib.Path) -> tuple[int, list[np.ndarray], list[dict]]:
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         row.pop("time", None)
+        row.pop("wall", None)
     return step, [np.asarray(leaf) for leaf in jax.tree.leaves(average)], rows
 
 
@@ -149,6 +162,58 @@ class Bench:
             yield name, outcome(train(folder), folder, self.undisturbed)
             shutil.rmtree(folder)
 
+    def host_killed(self, undisturbed: tuple, seconds: float, draw: random.Random) -> str:
+        """One of two hosts is killed: the other has to end by itself, within a minute."""
+        folder = self.new()
+        killed, other = train_on_hosts(folder)
+        time.sleep(draw.uniform(0.3, 0.9) * seconds)
+        killed.kill()
+        began = time.monotonic()
+        code, errors = end(other)
+        took = time.monotonic() - began
+        end(killed)
+        if code == 0:
+            return "had ended before"
+        if took > 60:
+            return f"the other host went on for {took:.0f} s: {errors.strip().splitlines()[-1:]}"
+        ends = [end(process)[0] for process in train_on_hosts(folder)]
+        if any(ends):
+            return f"started again, the hosts ended with {ends}"
+        return differences(folder, undisturbed) or f"{SAME}, the other host ended within a minute"
+
+    def hosts(self, times: int, draw: random.Random) -> Iterator[str]:
+        """Runs on two hosts, one of which is killed."""
+        folder = self.new()
+        for process in train_on_hosts(self.new()):  # fills the compilation cache
+            end(process)
+        began = time.monotonic()
+        for process in train_on_hosts(folder):
+            code, errors = end(process)
+            if code:
+                raise RuntimeError(f"the undisturbed run on two hosts failed:\n{errors}")
+        seconds, undisturbed = time.monotonic() - began, result(folder)
+        for _ in range(times):
+            yield self.host_killed(undisturbed, seconds, draw)
+
+    def unreadable_image(self) -> str:
+        """Half of a file of the data is missing, which its head does not tell; then it is put back."""
+        data = self.new()
+        make_images(data, 40)
+        source = (f"--config.data.name=folder:{data}", "--config.network.num_classes=0")
+        whole, folder = self.new(), self.new()
+        end(train(whole, *source))
+        broken = data / "17.png"
+        content = broken.read_bytes()
+        truncate(broken)
+        code, errors = end(train(folder, *source))
+        lines = errors.strip().splitlines()
+        if code != 2 or str(broken) not in lines[-1] or "Traceback" in errors:
+            return f"exit code {code}: {lines[-1:]}"
+        saved = _newest(folder).name
+        broken.write_bytes(content)
+        again = outcome(train(folder, *source), folder, result(whole))
+        return f"told in one line, saved after step {saved}; put back, {again}"
+
     def two_trainings(self) -> str:
         folder = self.new()
         processes = [train(folder), train(folder)]
@@ -197,6 +262,15 @@ class Bench:
             _root("umount", str(disk))
 
 
+def make_images(folder: pathlib.Path, count: int) -> None:
+    """A folder of pictures of noise."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(count):
+        pixels = draw.integers(0, 256, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
 def flip_a_byte(path: pathlib.Path) -> None:
     """Changes all bits of the byte in the middle; an empty file gets one."""
     data = bytearray(path.read_bytes()) or bytearray(b"\0")
@@ -241,6 +315,12 @@ def rows(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, str]]
         yield "two `train` in one workdir", bench.two_trainings()
         yield "two `sample` to one --out", bench.two_samplings()
 
+    if "data" in options.parts:
+        yield "a file of the data cut off", bench.unreadable_image()
+    if "host" in options.parts:
+        for how in bench.hosts(options.hosts, draw):
+            yield "kill -9 of one of two hosts at a random moment", how
+
 
 def _named(name: str, how: str) -> str:
     return how if how == SAME else f"{name}: {how}"
@@ -257,7 +337,7 @@ def table(found: list[tuple[str, str]]) -> list[str]:
     return lines
 
 
-PARTS = ("kill", "sigterm", "flip", "truncate", "full", "two")
+PARTS = ("kill", "sigterm", "flip", "truncate", "full", "two", "data", "host")
 
 
 def main() -> None:
@@ -267,6 +347,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="Only these.")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--sigterms", type=int, default=5)
+    parser.add_argument("--hosts", type=int, default=5, help="Times that a host is killed.")
     parser.add_argument("--seed", type=int, default=0, help="Of the random moments.")
     options = parser.parse_args()
     logging.set_verbosity(logging.ERROR)

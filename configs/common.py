@@ -56,7 +56,7 @@ def base() -> ConfigDict:
                 drop_units=0.0,
                 drop_path=0.0,
                 dtype="float32",
-                remat=False,
+                remat="none",
                 scan=False,
             ),
             optimizer=dict(
@@ -83,13 +83,16 @@ def base() -> ConfigDict:
                 stds=(),  # relative widths of power-function averages, in place of the above (EDM2)
                 snapshot_every=0,  # steps; kept for reconstructing other widths; 0 for none
             ),
+            # How many devices share what: "data=4,fsdp=2"; "" has each train on its part of a batch.
+            partition=dict(mesh=""),
             train=dict(
                 steps=150_000,
                 batch_size=1024,
                 microbatches=1,
                 time="uniform()",  # how a batch's t are drawn; "stratified()" spreads them evenly
                 skip_nonfinite=3,  # so many steps in a row may be not finite before training stops
-                fsdp=1,  # devices that share one copy of the state
+                stop_if_unsaved=True,  # where a checkpoint fails twice; False goes on, unsaved
+                digests=True,  # of every array saved, verified when it is read
                 log_every=100,
                 checkpoint_every=5_000,
                 keep=3,
@@ -168,9 +171,8 @@ def tiny(config: ConfigDict) -> ConfigDict:
         config.optimizer.warmup_images = 8
     else:
         config.optimizer.warmup_steps = 1
-    config.train.update(
-        steps=6, batch_size=8, log_every=2, checkpoint_every=3, image_every=0, fsdp=1
-    )
+    config.train.update(steps=6, batch_size=8, log_every=2, checkpoint_every=3, image_every=0)
+    config.partition.mesh = ""
     config.sample.update(steps=4, batch_size=8)
     return config
 

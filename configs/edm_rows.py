@@ -172,7 +172,7 @@ def _network(row: str, kind: str, size: Size) -> ConfigDict:
 def unet(name: str, **fields: Any) -> ConfigDict:
     """The section network of a U-Net: what all have, and its own fields."""
     made = dict(name=name, num_classes=0, augment_dim=0, dtype="float32", pad_channels=1)
-    return ConfigDict(made | dict(remat=False, scan=False) | fields)
+    return ConfigDict(made | dict(remat="none", scan=False) | fields)
 
 
 def images_to_steps(images: int, batch_size: int) -> int:

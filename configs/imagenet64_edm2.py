@@ -33,7 +33,7 @@ def get_config(variant=None):
             channels_per_head=64,
             dropout=0.0,
             dtype="bfloat16",
-            remat=False,
+            remat="none",
             scan=False,
             pad_channels=1,
         )

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: makes or reuses the checkout's virtual environment.
 #
 #     source ".../launch/env.sh"    goes to the checkout; from then on paths are relative to it
@@ -6,7 +7,7 @@
 # Written for bash 3.2, which is what macOS has.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
-cd "$ROOT"
+cd "$ROOT" || exit
 VENV="$ROOT/.venv"
 PYTHON="$VENV/bin/python"
 
@@ -28,7 +29,9 @@ python_is_supported() {
 find_python() {
   local name without_venv=""
   for name in python3.12 python3.11 python3.13 python3 python; do
-    command -v "$name" >/dev/null 2>&1 && python_is_supported "$name" || continue
+    if ! command -v "$name" >/dev/null 2>&1 || ! python_is_supported "$name"; then
+      continue
+    fi
     if "$name" -c 'import ensurepip, venv' >/dev/null 2>&1; then
       command -v "$name"
       return

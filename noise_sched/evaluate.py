@@ -176,8 +176,7 @@ def main() -> None:
         if options.metrics is not None:
             catalogue.check_names(options.metrics)
         step = command_line.step()
-        if options.distributed:
-            jax.distributed.initialize()
+        command_line.join_hosts()
         pair = open_pair(
             images,
             options.reference,
@@ -214,7 +213,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("data_dir", "", "TFDS's folder of data sets.")
     flags.DEFINE_integer("seed", 0, "Of the classifier, for metrics with labels.", lower_bound=0)
     flags.DEFINE_bool("picture", True, "Whether a picture is drawn beside the report.")
-    flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
+    command_line.define_hosts()
     if "://" not in (command_line.peek("images") or ""):  # main says that addresses are not read
         command_line.define_workdir_config("images")
 

@@ -27,8 +27,7 @@ def main() -> None:
         out = command_line.folder("out", "--out=runs/digits/samples")
         workdir.load_config(folder)
         step = command_line.step()
-        if flags.FLAGS.distributed:
-            jax.distributed.initialize()
+        command_line.join_hosts()
         config = flags.FLAGS.config
         drawn = sampler.run(config, folder, out, flags.FLAGS.num_images, step)
         if jax.process_index() != 0:
@@ -43,7 +42,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_images", 100, "How many images.", lower_bound=1)
     flags.DEFINE_string("out", None, "Folder to write to: new, or of the same command.")
     command_line.define_step()
-    flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
+    command_line.define_hosts()
     command_line.define_workdir_config("workdir")
 
 

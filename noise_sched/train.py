@@ -7,8 +7,10 @@
 On several hosts start it on each (TPU pods need nothing else; elsewhere --distributed, under Slurm, Open
 MPI or Kubernetes, from which jax learns of the others). The workdir has to be one that all of them see.
 Everything that sampling needs ends up there. A second training in it is refused while one is at work.
+A run that a signal stopped, all saved, ends with exit code 75: start it again.
 """
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,12 +29,13 @@ from noise_sched.training import faults, hosts, partitioning, report
 from noise_sched.training.best import Best
 from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
-from noise_sched.training.loop import Fitted, Hook, NonFiniteLoss, fit
+from noise_sched.training.goodput import WallTime
+from noise_sched.training.loop import AGAIN, Fitted, Hook, NonFiniteLoss, fit
 from noise_sched.training.metrics import MetricWriter
+from noise_sched.training.profiling import Profile
 from noise_sched.training.progress import Progress
 from noise_sched.training.snapshots import Snapshots
 from noise_sched.training.state import TrainState
-from noise_sched.training.step import compile_step
 
 if TYPE_CHECKING:
     from noise_sched.judging.in_training import Evaluation
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 _GRID = 64  # images in the grid that training draws
 
 
-def run(config: ConfigDict, folder: Folder) -> Fitted:
+def run(config: ConfigDict, folder: Folder, profile: Profile | None = None) -> Fitted:
     """Trains in `folder` until config.train.steps steps are done in all, resuming if it can.
 
     Raises:
@@ -49,27 +52,31 @@ def run(config: ConfigDict, folder: Folder) -> Fitted:
       NonFiniteLoss: if too many steps in a row are not finite; the last finite state is saved.
     """
     # 1. Everything that can be refused is refused here, before anything is written.
+    hosts.agree(training.started_with(config))
     exp = experiment.from_config(config)
-    mesh = partitioning.make_mesh(config.train.fsdp)
-    partitioning.check_batch_size(
-        config.train.batch_size, mesh, microbatches=config.train.microbatches
-    )
+    mesh = training.mesh_of(exp)
     source = hosts.together(lambda: training_images.opened(config))
     evaluation = hosts.together(lambda: _evaluation(exp)) if config.train.eval_every else None
     with workdir.hold(folder, config):
-        return _train(exp, folder, mesh, source, evaluation)
+        return _train(exp, folder, mesh, source, evaluation, profile)
 
 
 def _train(
-    exp: Experiment, folder: Folder, mesh: Mesh, source: Source, evaluation: "Evaluation | None"
+    exp: Experiment,
+    folder: Folder,
+    mesh: Mesh,
+    source: Source,
+    evaluation: "Evaluation | None",
+    profile: Profile | None,
 ) -> Fitted:
     """Trains in a workdir that is held for this run."""
     config = exp.config
 
     # 2. The state: from shapes alone to a layout, then restored or made.
-    abstract = jax.eval_shape(lambda: training.new_state(exp))
-    shardings = partitioning.state_shardings(abstract, mesh)
-    checkpoints = Checkpoints(workdir.checkpoints(folder), keep=config.train.keep)
+    abstract, shardings = training.layout(exp, mesh)
+    checkpoints = Checkpoints(
+        workdir.checkpoints(folder), keep=config.train.keep, digests=config.train.digests
+    )
     restored = checkpoints.restore(partitioning.with_shardings(abstract, shardings))
 
     # 3. The data, from the position that belongs to the state.
@@ -90,17 +97,20 @@ def _train(
     if jax.process_index() == 0:
         print(report.parameters(abstract.params))
         print(report.run(config, folder, len(source), start, mesh), flush=True)
+        if not config.train.digests:
+            print("checkpoints get no digests: damage within their arrays would go unnoticed.")
 
     # 4. The step, compiled once, and the loop.
-    train_step = compile_step(
-        training.step_of(exp, mesh), exp.hyper, mesh=mesh, state_shardings=shardings
-    )
+    train_step = training.compiled_step(exp, mesh, shardings)
+    if profile is not None:
+        train_step = profile.around(train_step, start)
     progress = Progress(
         config.train.steps, initial=start, unit="image", unit_scale=config.train.batch_size
     )
+    clock, go_on = WallTime(folder, start), not config.train.stop_if_unsaved
     with (
         faults.told_if_full(folder, "checkpoint", checkpoints.on_disk),
-        MetricWriter(folder, resume_step=start) as writer,
+        MetricWriter(folder, resume_step=start, go_on=go_on) as writer,
         checkpoints,
         Snapshots(workdir.snapshots(folder), read_only=not config.ema.snapshot_every) as snapshots,
     ):
@@ -125,9 +135,14 @@ def _train(
             progress=progress,
             hooks=hooks,
             skip_nonfinite=config.train.skip_nonfinite,
+            go_on_unsaved=go_on,
+            clock=clock,
         )
         if config.ema.snapshot_every and done.step == config.train.steps:
             snapshots.save(done.step, done.state.ema_params)
+        clock.write(done.step)
+    if jax.process_index() == 0:
+        print(clock.text())
     return done
 
 
@@ -192,23 +207,28 @@ def main() -> None:
     with command_line.clear_errors():
         config = command_line.config()
         folder = command_line.folder("workdir", "--workdir=runs/digits")
-        if flags.FLAGS.distributed:
-            jax.distributed.initialize()
+        command_line.join_hosts()
         try:
-            _say_done(config, folder, run(config, folder))
+            done = run(config, folder, _profile(folder))
         except NonFiniteLoss as error:
             command_line.stop(str(error))
-
-
-def _say_done(config: ConfigDict, folder: Folder, done: Fitted) -> None:
     if jax.process_index() == 0:
         print(f"{done.step} of {config.train.steps} steps done. {command_line.how_to_draw(folder)}")
+    if done.step < config.train.steps:
+        sys.exit(AGAIN)
+
+
+def _profile(folder: Folder) -> Profile | None:
+    """What --profile asks for."""
+    text = flags.FLAGS.profile
+    return None if text is None else Profile.of(text, folder / "profile")
 
 
 def _define_flags() -> None:
     """Called by the binary only: in one process, as in the tests, several may be imported."""
     flags.DEFINE_string("workdir", None, "The run's folder: new, or of the same config.")
-    flags.DEFINE_bool("distributed", False, "Join the other hosts of a multi-host run.")
+    flags.DEFINE_string("profile", None, "Steps START:STOP to trace, into WORKDIR/profile.")
+    command_line.define_hosts()
     command_line.define_config_file()
 
 

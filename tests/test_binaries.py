@@ -92,7 +92,9 @@ def test_kill_9_in_the_middle_of_training(trained, tmp_path):
 def test_eight_devices_give_the_same_losses_and_a_run_that_one_samples(trained, tmp_path):
     folder = tmp_path / "eight"
     eight = {"JAX_NUM_CPU_DEVICES": "8"}
-    code, out, err = run("train", *LONG, f"--workdir={folder}", "--config.train.fsdp=4", env=eight)
+    code, out, err = run(
+        "train", *LONG, f"--workdir={folder}", "--config.partition.mesh=fsdp=4", env=eight
+    )
     assert code == 0, err
     assert "8 cpu device(s)" in out
     np.testing.assert_allclose(losses(folder), losses(trained), rtol=2e-4)
@@ -175,7 +177,7 @@ def test_autoguidance_away_from_the_model_itself_changes_nothing(trained, tmp_pa
         (dict(data__name="cifar10"), "not prepared"),
         (dict(data__name="cifra10"), "did you mean 'cifar10'"),
         (dict(network__num_classes=7), "num_classes=7, but 'digits' has 10"),
-        (dict(train__fsdp=3), "fsdp=3 does not divide"),
+        (dict(partition__mesh="fsdp=3"), "fsdp=3 does not divide"),
         (dict(data__name="folder:/nowhere"), "/nowhere"),
     ],
 )

@@ -26,7 +26,10 @@ FLOORS = (
     },
     {"figures": "curves of schedules and levels, and grids of images"},
     {"experiment": "config -> objects, the rules, a run's folder, images from a trained model"},
-    {"auditing": "what a set-up is, as numbers, text and picture"},
+    {
+        "auditing": "what a set-up is, as numbers, text and picture",
+        "preflight": "a config's programs, compiled for TPUs that are not there",
+    },
     {"interop": "other projects' files <-> our choices"},
     {"judging": "images by any name -> features, figures and a report"},
     {"sweeping": "the cells of a grid, trained and judged, many as one program"},
@@ -200,7 +203,7 @@ def callers(function):
 def test_a_config_is_built_in_one_place():
     """On its way to the compiled step its strings become objects once, and the step is made once."""
     assert callers("specs.build") == {"experiment/build.py", "audit.py"}  # audit's own flag
-    assert callers("compile_step") == {"train.py", "training/step.py"}
+    assert callers("compile_step") == {"experiment/training.py", "training/step.py"}
 
 
 def test_no_module_is_a_grab_bag():

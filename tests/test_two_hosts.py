@@ -89,6 +89,11 @@ def one_host(directory: pathlib.Path, index: int, port: str) -> None:
     other = config()
     other.seed = 5
     failures += [told(lambda: train.run(other, folder))]
+    mine = config()
+    mine.seed = index
+    failures += [told(lambda: train.run(mine, directory / "unlike"))]
+    unseen = directory / ("seen" if index == 0 else "elsewhere")
+    failures += [told(lambda: train.run(config(), unseen))]
     (directory / f"failures_{index}.json").write_text(json.dumps(failures))
 
 
@@ -172,6 +177,11 @@ def test_a_failure_on_one_host_reaches_all(directory):
     assert "is no run of `sample`" in zero[3] and zero[3] in one[3]
     assert "seed: 0 there, 5 given" in zero[4] and zero[4] in one[4]
     assert (directory / "mine" / "grid.png").read_text() == "mine"
+    for said in (zero[5], one[5]):
+        assert "started with different things" in said
+        assert "config.seed: '0' on host 0, '1' on host 1" in said
+    assert not (directory / "unlike").exists()
+    assert "elsewhere is not there on every host of this run" in one[6] and "elsewhere" in zero[6]
 
 
 def test_rows_that_do_not_divide_are_copied_to_every_device():

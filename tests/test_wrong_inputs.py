@@ -84,7 +84,6 @@ NUMBERS = {
     "train.steps": ("0", "-3", "1e23", str(10**23), "nan", "all"),
     "train.batch_size": ("0", "-8", "8.5", str(HUGE)),
     "train.microbatches": ("0", "-1", "1.5"),
-    "train.fsdp": ("0", "-1", "two"),
     "train.log_every": ("0", "-100", "0.5"),
     "train.checkpoint_every": ("0", "-1", "1e3"),
     "train.keep": ("0", "-3", "last"),
@@ -106,7 +105,6 @@ SWITCHES = {
     "data.flip": ("maybe", "2", "None"),
     "ema.warmup": ("yes please", "0.5"),
     "loss.clip_x0": ("-1", "x"),
-    "network.remat": ("maybe", "1.5"),
     "optimizer.sanitize": ("nope",),
 }
 
@@ -242,7 +240,18 @@ OVERRIDES = [
     ("ema.snapshot_every=5", "config.ema.snapshot_every=5.*Set stds"),
     ("ema.halflife_images=5", "config.ema.halflife_images=5 and config.ema.warmup=True"),
     ("sample.ema_std=0.05", "config.sample.ema_std: there is no average of width 0.05"),
-    ("train.fsdp=3", "fsdp=3 does not divide"),
+    ("partition.mesh=fsdp=3", "config.partition.mesh='fsdp=3': fsdp=3 does not divide"),
+    (
+        "partition.mesh=data=8",
+        "config.partition.mesh='data=8': the mesh data=8 does not make up the 1",
+    ),
+    (
+        "partition.mesh=model=2",
+        "config.partition.mesh='model=2': .* has an axis 'model'. .*data, fsdp",
+    ),
+    ("partition.mesh=fsdp=two", "gives fsdp the size 'two'"),
+    ("partition.mesh=fsdp=1,fsdp=1", "has the axis fsdp twice"),
+    ("network.remat=layers", "Unknown remat 'layers'.* 'layer'"),
     ("train.microbatches=3", "a batch of 8 .batch_size. does not divide over .* 3 microbatches"),
     ("sample.schedule=plain_cosin()", "config.sample.schedule: .*Did you mean 'plain_cosine'"),
     ("sample.grid=uniform(3)", "config.sample.grid: .*too many positional"),
@@ -397,7 +406,7 @@ UNETS = [
     ("DDPMpp", "frequencies=(float('inf'),)", "config.network.frequencies=.*inf"),
     ("NCSNpp", "encoder='skipp', attention_resolutions=()", "encoder"),
     ("EDM2", "phases=('x',)", "config.network.phases="),
-    ("EDM2", "remat=0", "config.network.remat=0: expected True or False"),
+    ("EDM2", "remat=every", "Unknown remat 'every'"),
 ]
 
 # ---- the other commands.

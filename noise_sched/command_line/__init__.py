@@ -3,6 +3,7 @@
 flags            --workdir=DIR, --config.KEY=VALUE
 config_files     --config=FILE.py:VARIANT
 sweep_files      --sweep=FILE.py:VARIANT
+joining          --distributed
 memory           freed memory is kept
 """
 
@@ -25,3 +26,5 @@ from noise_sched.command_line.flags import required as required
 from noise_sched.command_line.flags import run as run
 from noise_sched.command_line.flags import step as step
 from noise_sched.command_line.flags import stop as stop
+from noise_sched.command_line.joining import define_hosts as define_hosts
+from noise_sched.command_line.joining import join_hosts as join_hosts

@@ -33,7 +33,10 @@ _FREE += (
     "train.eval_every",
     "eval.",
     "train.skip_nonfinite",
-    "train.fsdp",
+    "train.stop_if_unsaved",
+    "train.digests",
+    "partition.",
+    "network.remat",
     "data.data_dir",
     "ema.snapshot_every",
 )
@@ -57,8 +60,11 @@ _LATER: dict[str, Any] = {
     "ema.stds": (),
     "ema.snapshot_every": 0,
     "sample.ema_std": 0.0,
+    "partition.mesh": "",
     "train.time": "uniform()",
     "train.skip_nonfinite": 3,  # decides when a run stops, not what it becomes
+    "train.stop_if_unsaved": True,
+    "train.digests": True,
     "train.eval_every": 0,
     "eval.num_images": 1000,
     "eval.metrics": "",
@@ -195,7 +201,7 @@ def claim(workdir: Folder, config: ConfigDict) -> None:
       OSError: if it cannot be written.
     """
     hosts.first(lambda: _claim(workdir, config))
-    hosts.together(lambda: _check(workdir, config))
+    hosts.together(lambda: _check_seen(workdir, config))
 
 
 def _claim(workdir: Folder, config: ConfigDict) -> None:
@@ -211,6 +217,15 @@ def _claim(workdir: Folder, config: ConfigDict) -> None:
             written = True
     if not written:  # another process was first
         _check(workdir, config)
+
+
+def _check_seen(workdir: Folder, config: ConfigDict) -> None:
+    """What every host checks of a folder that the first has claimed."""
+    if _check(workdir, config):
+        raise ValueError(
+            f"--workdir={workdir} is not there on every host of this run, though the first has written it: "
+            "give a folder on a disk that all of them see, or in a bucket (gs://...)."
+        )
 
 
 def _write_new(path: pathlib.Path, text: str) -> bool:
@@ -286,6 +301,7 @@ def _built_alike(old: ConfigDict, new: ConfigDict, field: str) -> bool:
 
 def _with_later(config: dict) -> dict:
     """A config with the keys that did not exist when it was written."""
+    _rename(config)
     network = config.get("network", {}).get("name")
     later = {k: v for k, v in _LATER.items() if network == "RIN" or not k.startswith("network.")}
     for key, value in (later | (_LATER_OF_EDM2 if network == "EDM2" else {})).items():
@@ -294,6 +310,16 @@ def _with_later(config: dict) -> dict:
     if config.get("optimizer", {}).get("decay") == "constant":  # a second name, of earlier versions
         config["optimizer"]["decay"] = "none"
     return config
+
+
+def _rename(config: dict) -> None:
+    """Gives the keys of earlier versions their present names and values."""
+    fsdp = config.get("train", {}).pop("fsdp", 1)
+    if fsdp > 1:
+        config.setdefault("partition", {}).setdefault("mesh", f"fsdp={fsdp}")
+    network = config.get("network", {})
+    if isinstance(network.get("remat"), bool):
+        network["remat"] = "layer" if network["remat"] else "none"
 
 
 def _tuples(tree) -> Any:

@@ -37,6 +37,20 @@ class ImageNetwork(nn.Module, kw_only=True):
         self.validate()
         super().__post_init__()
 
+    @property
+    def image_rows(self) -> int | None:
+        """Into how many parts an image can be split over devices, by rows; None if it cannot."""
+        return None
+
+    @property
+    def partition_rules(self) -> Sequence[tuple[str, tuple[str | None, ...]]]:
+        """How parameters are split over the mesh where their shapes do not say it best.
+
+        Pairs of a regular expression, found in a parameter's path, and for each of its dimensions an axis
+        of the mesh or None; see `training.partitioning.state_shardings`.
+        """
+        return ()
+
     @nn.nowrap
     def validate(self) -> None:
         """Check that the configuration makes sense; called whenever a network is built.

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from noise_sched.networks import checks
+from noise_sched.networks import checks, remat
 from noise_sched.networks.image_network import ImageNetwork
 from noise_sched.networks.layers import (
     MLP,
@@ -74,7 +74,7 @@ class RIN(ImageNetwork, kw_only=True):
       xattn_enc_ln: normalise the keys and values of read and write. The published networks do not.
       dtype: type of the matrix products inside attention and MLPs. Parameters, embeddings, the
         tokens between layers, layer-norm statistics and softmax are float32.
-      remat: recompute each layer in the backward pass instead of storing its insides.
+      remat: what the backward pass keeps of a layer: "none" (all), "layer" or "dots", see `remat`.
       scan: compile the compute layers of a block once. Neither parameters nor numbers change, but for
         the draws of dropout.
     """
@@ -96,7 +96,7 @@ class RIN(ImageNetwork, kw_only=True):
     tape_pos_encoding: str = "learned"
     xattn_enc_ln: bool = False
     dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    remat: str = "none"
     scan: bool = False
 
     @nn.compact
@@ -226,12 +226,22 @@ class RIN(ImageNetwork, kw_only=True):
 
     @property
     def _layer(self) -> type[TransformerLayer]:
-        return nn.remat(TransformerLayer, static_argnums=(3,)) if self.remat else TransformerLayer
+        return remat.module(TransformerLayer, self.remat, static_argnums=(3,))
 
     @nn.nowrap
     def initial_memory(self, batch: int) -> Float[Array, "{batch} slots dim"]:
         """The memory of a network that has not been called yet: zeros."""
         return jnp.zeros((batch, self.latent_slots, self.latent_dim), jnp.float32)
+
+    @property
+    def image_rows(self) -> int:
+        """The rows of patches: the tape is split with them."""
+        return self._grid[0]
+
+    @property
+    def partition_rules(self) -> Sequence[tuple[str, tuple[str | None, ...]]]:
+        """The positions lie where their tokens do."""
+        return ((r"tape_position$", ("tokens", "fsdp")),)
 
     @nn.nowrap
     def validate(self) -> None:
@@ -270,6 +280,7 @@ class RIN(ImageNetwork, kw_only=True):
                 f"noise and class tokens: use at least {appended + 1}."
             )
         checks.check_rates(self, ("drop_units", "drop_path"))
+        checks.check_known("remat", self.remat, remat.REMATS)
         encoding = self.tape_pos_encoding
         checks.check_known("tape_pos_encoding", encoding, POSITION_ENCODINGS)
         if encoding != "learned" and self.tape_dim % 4:

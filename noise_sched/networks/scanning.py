@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from noise_sched.networks.remat import step as rematerialized
+
 
 def scan_layers(
     apply: Callable[[Any, jax.Array, Any], jax.Array],
@@ -13,7 +15,7 @@ def scan_layers(
     x: jax.Array,
     others: Sequence[Any],
     *,
-    remat: bool = False,
+    remat: str = "none",
 ) -> tuple[jax.Array, list[jax.Array]]:
     """Runs layers that differ in their parameters only: x <- apply(params[i], x, others[i]).
 
@@ -25,7 +27,7 @@ def scan_layers(
       params: the layers' parameters, trees of equal shapes.
       x: the input of the first layer.
       others: the other inputs of each layer, trees of equal shapes; None leaves are left out.
-      remat: recompute each layer in the backward pass.
+      remat: what the backward pass keeps of a layer, see `remat`.
 
     Returns:
       The last output, and all of them.
@@ -35,8 +37,8 @@ def scan_layers(
         x = apply(each[0], x, each[1])
         return x, x
 
-    # Inside a scan nothing can be merged across the boundary, so CSE needs no preventing.
-    step = jax.checkpoint(step, prevent_cse=False) if remat else step
     each = list(zip(params, others, strict=True))
-    x, outputs = jax.lax.scan(step, x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
+    x, outputs = jax.lax.scan(
+        rematerialized(step, remat), x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    )
     return x, list(outputs)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from noise_sched.networks import checks
+from noise_sched.networks import checks, remat
 from noise_sched.networks.image_network import ImageNetwork
 from noise_sched.networks.resampling import Images, upsample
 from noise_sched.networks.scanning import scan_layers
@@ -48,7 +48,7 @@ class UNet(ImageNetwork, kw_only=True):
       dropout: rate inside the blocks.
       dtype: type of the convolutions and of the images between blocks. Parameters, embedding,
         norm statistics, softmax and output are float32.
-      remat: recompute each block in the backward pass instead of storing its insides.
+      remat: what the backward pass keeps of a block: "none" (all), "layer" or "dots", see `remat`.
       scan: compile equal neighbouring blocks once.
       pad_channels: fill up the image's channels with zeros to a multiple of this number inside the
         first and last convolutions.
@@ -60,7 +60,7 @@ class UNet(ImageNetwork, kw_only=True):
     attention_resolutions: Sequence[int] = ()
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
-    remat: bool = False
+    remat: str = "none"
     scan: bool = False
     pad_channels: int = 1
 
@@ -181,7 +181,7 @@ class UNet(ImageNetwork, kw_only=True):
         given = list(zip(skips or nothing, keys, strict=True))
         if self.scan and len(stages) > 1 and not self.is_initializing():
             return self._scanned(stages, x, emb, given)
-        made = nn.remat(self.BLOCK) if self.remat else self.BLOCK
+        made = remat.module(self.BLOCK, self.remat)
         for stage, (skip, own_key) in zip(stages, given, strict=True):
             x = made(**self.block_fields(stage), name=stage.name)(x, emb, skip, own_key)
             outputs.append(x)
@@ -223,6 +223,7 @@ class UNet(ImageNetwork, kw_only=True):
         super().validate()
         checks.check_least(self, dict(model_channels=1, num_blocks=1, pad_channels=1))
         checks.check_rates(self, ["dropout"])
+        checks.check_known("remat", self.remat, remat.REMATS)
         if not self.channel_mult or min(self.channel_mult) < 1:
             raise ValueError(
                 f"channel_mult needs one positive number per level, but got {self.channel_mult}: "

@@ -34,7 +34,11 @@ class CellRun:
         with contextlib.ExitStack() as entered:
             entered.enter_context(workdir.hold(self._folder, self.cell.config))
             self._checkpoints = entered.enter_context(
-                Checkpoints(workdir.checkpoints(self._folder), keep=self.cell.config.train.keep)
+                Checkpoints(
+                    workdir.checkpoints(self._folder),
+                    keep=self.cell.config.train.keep,
+                    digests=self.cell.config.train.digests,
+                )
             )
             self._open = entered.pop_all()
         return self

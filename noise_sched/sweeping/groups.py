@@ -40,7 +40,9 @@ _NUMBERS = (
     "train.image_every",
     "train.eval_every",
     "train.skip_nonfinite",
-    "train.fsdp",
+    "train.stop_if_unsaved",
+    "train.digests",
+    "partition.mesh",
     "eval.",
     "sample.",
 )

@@ -46,7 +46,12 @@ class Checkpoints(Steps):
     """The checkpoints of one run, in one directory."""
 
     def __init__(
-        self, directory: str | Path | epath.Path, *, keep: int = 3, read_only: bool = False
+        self,
+        directory: str | Path | epath.Path,
+        *,
+        keep: int = 3,
+        read_only: bool = False,
+        digests: bool = True,
     ):
         """Opens the directory, making it if needed, and clears away what a killed save left.
 
@@ -54,6 +59,7 @@ class Checkpoints(Steps):
           directory: a local or remote (`gs://`) directory.
           keep: how many of the newest checkpoints to keep.
           read_only: write, rename and clear away nothing. For reading beside a run that is alive.
+          digests: whether what is saved gets digests. Without, damage within an array goes unnoticed.
 
         Raises:
           ValueError: if `keep` is below 1.
@@ -61,7 +67,12 @@ class Checkpoints(Steps):
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self._store = Store(
-            directory, ("state", "ema"), kind="checkpoint", keep=keep, read_only=read_only
+            directory,
+            ("state", "ema"),
+            kind="checkpoint",
+            keep=keep,
+            read_only=read_only,
+            digests=digests,
         )
 
     def on_disk(self) -> list[int]:
@@ -191,6 +202,15 @@ class Checkpoints(Steps):
     def wait(self) -> None:
         """Waits until the save in progress is on disk; raises what went wrong with it."""
         self._store.wait()
+
+    def outcome(self, *, wait: bool) -> tuple[Exception | None, bool]:
+        """What became of the last save: (why it failed or None, whether it has ended).
+
+        A step that failed is none of `steps` from then on. With several hosts it has to be called on all of
+        them, and what failed on one has failed on all; as they have to wait for each other, only `wait`
+        asks.
+        """
+        return self._store.outcome(wait=wait)
 
     def _newest_sound(self, read: Callable[[int], Any], only: int | None = None) -> Any:
         """What `read` makes of the newest step that is not damaged, or of one step alone."""

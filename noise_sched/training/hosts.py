@@ -6,7 +6,7 @@ them, in the same order. With one process they just call the action.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -54,6 +54,47 @@ def first(action: Callable[[], Any]) -> Any:
     if jax.process_count() == 1:
         return action()
     return _share(lambda: action() if jax.process_index() == 0 else None)[0]
+
+
+def everywhere(action: Callable[[], Any]) -> list[Any]:
+    """Runs `action` on every host.
+
+    Returns:
+      What it returned on each, on every host: anything that JSON can hold.
+
+    Raises:
+      Exception: what it raised on this host.
+      HostFailed: where that happened to another host.
+    """
+    return [action()] if jax.process_count() == 1 else _share(action)
+
+
+def agree(what: Mapping[str, Any]) -> None:
+    """Refuses hosts that were started with different things.
+
+    Args:
+      what: names, and anything that JSON can hold.
+
+    Raises:
+      ValueError: on all hosts, naming what differs.
+    """
+    first, *others = everywhere(lambda: dict(what))
+    for host, other in enumerate(others, start=1):
+        names = [n for n in {**first, **other} if first.get(n) != other.get(n)]
+        if names:
+            lines = [
+                f"  {n}: {first.get(n)!r} on host 0, {other.get(n)!r} on host {host}" for n in names
+            ]
+            more = f"\n  and {len(lines) - 5} more" if len(lines) > 5 else ""
+            raise ValueError(
+                "the hosts of this run were started with different things; give all the same command, and "
+                "install the same versions:\n" + "\n".join(lines[:5]) + more
+            )
+
+
+def several() -> bool:
+    """Whether there are other hosts."""
+    return jax.process_count() > 1
 
 
 def _share(action: Callable[[], Any], mild: type[Exception] | None = None) -> list[Any]:

@@ -18,15 +18,21 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from noise_sched.training import hosts
 from noise_sched.training.checkpoints import Checkpoints
+from noise_sched.training.goodput import Clock
 from noise_sched.training.metrics import MetricWriter
 from noise_sched.training.nonfinite import NonFiniteLoss, NonFiniteSteps
 from noise_sched.training.progress import Progress
+from noise_sched.training.saving import Saver
 from noise_sched.training.state import TrainState
 from noise_sched.training.step import TrainStep
 from noise_sched.training.window import Window
 
-__all__ = ["Fitted", "Hook", "NonFiniteLoss", "fit"]
+__all__ = ["AGAIN", "Fitted", "Hook", "NonFiniteLoss", "fit"]
+
+AGAIN = 75
+"""Exit code of a command that a signal stopped: give it again (EX_TEMPFAIL of sysexits.h)."""
 
 
 class Hook(NamedTuple):
@@ -60,6 +66,8 @@ def fit(
     progress: Progress | None = None,
     hooks: Sequence[Hook] = (),
     skip_nonfinite: int = 0,
+    go_on_unsaved: bool = False,
+    clock: Clock | None = None,
 ) -> Fitted:
     """Trains until `steps` steps are done in all, from wherever `state` is.
 
@@ -84,6 +92,9 @@ def fit(
       hooks: run after their numbers of steps.
       skip_nonfinite: so many steps in a row may be not finite, each passed over with a warning; one
         more stops training. In a grid a step counts that is finite in no cell.
+      go_on_unsaved: where checkpoints cannot be written, train on and try again when the next one is due,
+        instead of stopping at the second failure in a row.
+      clock: counts where the time goes, and is written with every line of metrics; None for no count.
 
     Returns:
       The final state and how many steps it has had.
@@ -92,6 +103,7 @@ def fit(
       NonFiniteLoss: if the losses, gradient norms or updated parameters of more than `skip_nonfinite`
         steps in a row are not finite. The last finite state is saved, so that the same command goes
         on behind those steps.
+      OutOfSpace, Exception: what kept a checkpoint from being written twice in a row, or the last one.
       ValueError: if the batches run out, a cadence is below 1 or `skip_nonfinite` below 0.
     """
     for name, every in (
@@ -103,43 +115,43 @@ def fit(
             raise ValueError(f"{name} must be at least 1, got {every}")
 
     start = int(np.asarray(state.step).flat[0])  # all cells of a grid are at the same step
-    window = Window(log_every, writer, progress, start)
+    clock = Clock() if clock is None else clock
+    window = Window(log_every, writer, progress, start, clock)
     faults = NonFiniteSteps(skip_nonfinite, start=start)
+    saver = Saver(checkpoints, batches, window, start, go_on=go_on_unsaved)
     running: tuple[int, dict[str, jax.Array]] | None = None
-    same: int | None = start or None  # the checkpoint that holds the parameters as they are
 
     def settle() -> None:
         """Waits for the step that is running, and looks at its metrics."""
-        nonlocal running, same
+        nonlocal running
         if running is not None:
             number, metrics = running
             running = None
-            values = jax.device_get(metrics)
+            with clock("step"):
+                values = jax.device_get(metrics)
             faults.see(number, values)
-            same = None if np.any(values["finite"]) else same
+            if np.any(values["finite"]):
+                saver.changed()
             window.add(number, values)
-
-    def save(step: int) -> None:
-        nonlocal same
-        if checkpoints is not None:
-            window.keep(step, checkpoints.steps())
-            position = batches.get_state() if hasattr(batches, "get_state") else None
-            if same is None:
-                checkpoints.save(step, state, position)
-            else:
-                checkpoints.replace(same, step, state, position)
-            same = step
 
     step = start
     with StopSignals() as signals:
         while step < steps:
             try:
-                batch = next(batches)
+                with clock("input"):
+                    batch = next(batches)
             except StopIteration:
                 raise ValueError(
                     f"the data ended after step {step} of {steps}: the batches must repeat"
                 ) from None
-            state, metrics = train_step(state, place(batch))
+            except Exception:  # unreadable data: once it is mended, the run goes on from here
+                if not hosts.several():  # the others would wait for this one in the next step
+                    settle()
+                    saver.save(step, state)
+                    saver.finish(step, state)
+                raise
+            with clock("compile" if step == start else "step"):
+                state, metrics = train_step(state, place(batch))
             step += 1
             settle()
             for value in metrics.values():
@@ -147,25 +159,28 @@ def fit(
             running = (step, metrics)
 
             stop = signals.stop_after(step)
+            save = stop or step == steps or step % checkpoint_every == 0 or saver.failed(step)
             due = [hook for hook in hooks if step % hook.every == 0]
             # Nothing is saved, drawn or left before the step just run is known to be finite or not.
-            if due or stop or step == steps or step % checkpoint_every == 0 or faults.too_many:
+            if due or save or faults.too_many:
                 settle()
             stop = stop or faults.too_many
             if step == steps:
                 window.flush(step)
-            if stop or step == steps or step % checkpoint_every == 0:
-                save(step)
+            if save or stop:
+                with clock("checkpoint"):
+                    saver.save(step, state)
             for hook in due:
-                hook.run(step, state)
+                with clock("evaluation"):
+                    hook.run(step, state)
             if stop:
                 break
     if checkpoints is None:
         window.flush(step)  # else the steps since the last line are kept with the checkpoint
     if progress is not None:
         progress.close()
-    if checkpoints is not None:
-        checkpoints.wait()
+    with clock("checkpoint"):
+        saver.finish(step, state)
     if faults.too_many:
         raise faults.error(state, _where_saved(step, checkpoints))
     if step < steps:

@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from noise_sched.training import files
+from noise_sched.training import faults, files
 from noise_sched.training.files import Folder
 
 METRICS_FILE = "metrics.jsonl"
@@ -37,17 +37,26 @@ class MetricWriter:
     Only the first process of a run writes; elsewhere every method does nothing.
     """
 
-    def __init__(self, workdir: str | Folder, *, resume_step: int = 0, tensorboard: bool = True):
+    def __init__(
+        self,
+        workdir: str | Folder,
+        *,
+        resume_step: int = 0,
+        tensorboard: bool = True,
+        go_on: bool = False,
+    ):
         """Leaves out the rows after `resume_step`, and opens the files for more.
 
         Args:
           workdir: the run's directory; made if needed.
           resume_step: the step restored from, 0 for a fresh start.
           tensorboard: write TensorBoard events too (with tensorboardX; no TensorFlow needed).
+          go_on: keep what a full disk does not take until it does, instead of raising.
         """
         self._lines: _Lines | None = None
         self._known: set[tuple[int, str]] = set()
         self._events: Any = None
+        self._thread: Any = None  # writes the events
         self._workdir = workdir if isinstance(workdir, Folder) else files.folder(workdir, "workdir")
         if jax.process_index() != 0:
             return
@@ -56,7 +65,7 @@ class MetricWriter:
         found = _counting(path.read_text(encoding="utf-8")) if path.exists() else []
         kept = [text for line, text in found if line["step"] <= resume_step]
         self._known = {(line["step"], name) for line, _ in found for name in line}
-        self._lines = _Lines(path, kept)
+        self._lines = _Lines(path, kept, go_on)
         if tensorboard and files.is_remote(self._workdir):
             logging.warning(
                 "no TensorBoard events are written in %s: the numbers are in %s, the pictures in pictures/",
@@ -71,6 +80,8 @@ class MetricWriter:
                 purge_step=resume_step + 1 if found else None,
                 flush_secs=30,
             )
+            events: Any = self._events.file_writer
+            self._thread = events.event_writer._worker
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -78,18 +89,24 @@ class MetricWriter:
     def __exit__(self, *exc_info: Any) -> None:
         self.close()
 
-    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+    def scalars(
+        self, step: int, values: Mapping[str, Any], *, wall: Mapping[str, float] | None = None
+    ) -> None:
         """Writes named numbers of one step, each a scalar or an array of one per cell of a grid.
 
         JSON has those that are not finite as strings, and those of the cells as a list; TensorBoard has a
-        series for each cell, "loss/3".
+        series for each cell, "loss/3". `wall` are the run's seconds so far, by what they were spent on, for
+        JSON alone.
         """
         if self._lines is None:
             return
         values = {name: plain(value) for name, value in values.items()}
-        line = {"step": int(step), **_as_json(values), "time": round(time.time(), 3)}
+        line: dict[str, Any] = {"step": int(step), **_as_json(values)}
+        line["time"] = round(time.time(), 3)
+        if wall:
+            line["wall"] = {kind: round(seconds, 3) for kind, seconds in wall.items()}
         self._lines.add(json.dumps(line))
-        if self._events is not None:
+        if self._can_take_events():
             for name, value in values.items():
                 cells = enumerate(value) if isinstance(value, list) else ()
                 series = {f"{name}/{cell}": v for cell, v in cells} or {name: value}
@@ -102,7 +119,7 @@ class MetricWriter:
 
     def picture(self, step: int, name: str, picture: Image.Image) -> None:
         """Writes a picture to TensorBoard; in a bucket to `WORKDIR/pictures/NAME_STEP.png`."""
-        if self._events is not None:
+        if self._can_take_events():
             pixels = np.asarray(picture.convert("RGB"))
             self._events.add_image(name, pixels, int(step), dataformats="HWC")
         elif self._lines is not None and files.is_remote(self._workdir):
@@ -110,6 +127,17 @@ class MetricWriter:
             folder.mkdir(parents=True, exist_ok=True)
             with files.whole(folder / f"{name}_{step:08d}.png") as file:
                 picture.save(file, format="png")
+
+    def _can_take_events(self) -> bool:
+        """Whether TensorBoard events can be written; a thread of tensorboardX that has died takes no more."""
+        if self._events is None or self._thread is None or self._thread.is_alive():
+            return self._events is not None
+        logging.warning(
+            "TensorBoard events cannot be written any more; %s has the rows", METRICS_FILE
+        )
+        _abandon(self._events)
+        self._events = None
+        return False
 
     def keep_window(self, step: int, rows: Sequence[Mapping[str, Any]], steps: Sequence[int]):
         """Keeps the values of the steps since the last line, for a resume from the checkpoint of `step`.
@@ -162,8 +190,8 @@ def _abandon(events: Any) -> None:
 class _Lines:
     """A file of lines: added to on a disk, written whole again in a bucket."""
 
-    def __init__(self, path: Folder, lines: Sequence[str]):
-        self._path, self._lines = path, list(lines)
+    def __init__(self, path: Folder, lines: Sequence[str], go_on: bool = False):
+        self._path, self._lines, self._go_on = path, list(lines), go_on
         self._file: Any = None
         self._write_whole()
         if not files.is_remote(path):
@@ -172,7 +200,12 @@ class _Lines:
     def add(self, line: str) -> None:
         if self._file is not None:
             self._file.write(line + "\n")
-            self._file.flush()
+            try:
+                self._file.flush()
+            except OSError as error:
+                if not self._go_on or faults.full_disk(error) is None:
+                    raise
+                logging.warning("%s: %s; its rows are kept until there is room", self._path, error)
             return
         self._lines.append(line)
         if time.monotonic() - self._written_at > _UPLOAD_SECONDS:

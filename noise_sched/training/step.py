@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from noise_sched.training import learning_rate, partitioning, power_ema
 from noise_sched.training.state import TrainState
@@ -146,7 +146,7 @@ def compile_step(
     """
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        return step(state, batch, hyper)
+        return step(state, partitioning.spread(batch, mesh), hyper)
 
     if mesh is None:
         return jax.jit(train_step, donate_argnums=0)
@@ -155,7 +155,7 @@ def compile_step(
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(layout, partitioning.batch_sharding(mesh)),
+        in_shardings=(layout, None),  # the batch's is `spread`'s: that of images has more axes
         out_shardings=(layout, copied),
     )
 
@@ -188,18 +188,14 @@ def _value_and_grad(loss_fn, params, key, batch, *, microbatches, mesh):
         # Part i is rows i, i + n, i + 2n, ...: every part spreads over all devices without any row
         # moving from one to another.
         x = x.reshape(x.shape[0] // microbatches, microbatches, *x.shape[1:])
-        x = jnp.moveaxis(x, 1, 0)
-        if mesh is None:
-            return x
-        spread = NamedSharding(mesh, PartitionSpec(None, partitioning.AXES))
-        return jax.lax.with_sharding_constraint(x, spread)
+        return jnp.moveaxis(x, 1, 0)
 
     def add_part(total, part):
         index, rows = part
         value = value_and_grad(params, jax.random.fold_in(key, index), rows)
         return jax.tree.map(jnp.add, total, value), None
 
-    parts = jax.tree.map(split, batch)
+    parts = partitioning.spread(jax.tree.map(split, batch), mesh, lead=1)
     first = jax.tree.map(lambda x: x[0], parts)
     shapes = jax.eval_shape(value_and_grad, params, key, first)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

@@ -7,14 +7,16 @@ holds
                 and one of all these
 
 Whoever reads a tree says where its arrays are to be: what the files tell of the devices that wrote them is
-not used, as these may not exist any more. Folders without digests are of an earlier version; they are
-read unverified.
+not used, as these may not exist any more. Folders without digests are of an earlier version, or of a run that
+does without them; they are read unverified.
 """
 
 import contextlib
 import dataclasses
 import json
 import re
+import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +32,7 @@ from noise_sched.training.faults import Damaged
 Kind = TypeVar("Kind", bound="Steps")
 
 _DATA, _DIGESTS = "data", "digests"
+_PATIENCE = 100  # tenths of a second
 _FILE = "metadata"  # what orbax calls the file of a JSON item
 
 
@@ -48,6 +51,7 @@ class Store:
         kind: str,
         keep: int | None = None,
         read_only: bool = False,
+        digests: bool = True,
     ):
         """Opens the directory, making it if needed, and clears away what a killed save left.
 
@@ -57,11 +61,13 @@ class Store:
           kind: what a step is called in messages: "checkpoint".
           keep: how many of the newest steps to keep; None is all.
           read_only: write, rename and clear away nothing. For reading beside a run that is alive.
+          digests: whether what is saved gets digests. Without, damage within an array goes unnoticed.
         """
         path = epath.Path(directory).expanduser()
         self.directory = path if "://" in str(path) else path.absolute()
         self.read_only = read_only
         self.kind = kind
+        self._with_digests = digests
         self._arrays = ocp.StandardCheckpointHandler()
         self._manager: Any = None
         if read_only and not self.directory.exists():
@@ -94,7 +100,8 @@ class Store:
           OutOfSpace: if the disk is full, now or while the step before was written.
         """
         args = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        args |= {_DIGESTS: _DigestsSave(_begin_record(trees, data))}
+        if self._with_digests:
+            args |= {_DIGESTS: _DigestsSave(_begin_record(trees, data))}
         args |= {} if data is None else {_DATA: ocp.args.JsonSave(data)}
         with self._told_if_full():
             return self._manager.save(step, args=ocp.args.Composite(**args), force=True)
@@ -154,6 +161,35 @@ class Store:
         if self._manager is not None:
             with self._told_if_full():
                 self._manager.wait_until_finished()
+
+    def outcome(self, *, wait: bool) -> tuple[Exception | None, bool]:
+        """What became of the last save; see `Checkpoints.outcome`."""
+        if not wait and (hosts.several() or self._manager.is_saving_in_progress()):
+            return None, False
+        failure = None
+        try:
+            self.wait()
+        except Exception as error:  # what a file system raises has many types
+            failure = error
+        told = hosts.everywhere(lambda: "" if failure is None else faults.brief(failure))
+        if any(told):
+            hosts.first(self._clear_away)
+        for host, text in enumerate(told):
+            if text and failure is None:
+                failure = hosts.HostFailed(f"host {host} of {len(told)}: {text}")
+        return failure, True
+
+    def _clear_away(self) -> None:
+        """Removes what a failed save left, in which writing may still go on for a moment."""
+        if "://" in str(self.directory):
+            return  # in a bucket nothing is renamed: the next save writes over it
+        for _ in range(_PATIENCE):
+            left = [p for p in Path(self.directory).iterdir() if ".orbax-checkpoint-tmp" in p.name]
+            if not left:
+                return
+            for path in left:
+                shutil.rmtree(path, ignore_errors=True)
+            time.sleep(0.1)
 
     def close(self) -> None:
         """Waits for the save in progress, and releases orbax's threads."""

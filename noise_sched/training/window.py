@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from noise_sched.training.goodput import Clock
 from noise_sched.training.metrics import MetricWriter, plain
 from noise_sched.training.progress import Progress
 
@@ -17,9 +18,15 @@ class Window:
     """
 
     def __init__(
-        self, every: int, writer: MetricWriter | None, progress: Progress | None, start: int
+        self,
+        every: int,
+        writer: MetricWriter | None,
+        progress: Progress | None,
+        start: int,
+        clock: Clock | None = None,
     ):
         """Begins after step `start`, with what `writer` kept for a resume from there."""
+        self._clock = Clock() if clock is None else clock
         self.means: dict[str, Any] = {}
         self._every, self._writer, self._progress = every, writer, progress
         kept = [] if writer is None else writer.window(start)
@@ -48,7 +55,8 @@ class Window:
         if np.any(skipped):
             means["skipped"] = skipped
         if means and self._writer is not None:
-            self._writer.scalars(step, means)
+            self._writer.scalars(step, means, wall=self._clock.totals())
+            self._clock.write(step)
         self.means = means or self.means
         self._rows.clear()
 

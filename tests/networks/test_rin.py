@@ -191,7 +191,9 @@ def test_dropout_acts_in_training_only():
 
 
 def test_remat_changes_nothing_but_what_is_stored():
-    rins = [tiny(num_layers=(1,), remat=r, drop_units=0.2, drop_path=0.2) for r in (False, True)]
+    rins = [
+        tiny(num_layers=(1,), remat=r, drop_units=0.2, drop_path=0.2) for r in ("none", "layer")
+    ]
     params, inputs = random_params(rins[0]), inputs_for(rins[0])
 
     def loss(params, rin):
@@ -208,7 +210,7 @@ def test_remat_changes_nothing_but_what_is_stored():
 
 
 def test_scan_changes_nothing_but_what_is_compiled():
-    rins = [tiny(num_layers=(2,), scan=s, remat=s) for s in (False, True)]
+    rins = [tiny(num_layers=(2,), scan=s, remat="layer" if s else "none") for s in (False, True)]
     params, inputs = random_params(rins[0]), inputs_for(rins[0])
     shapes = [jax.tree.map(jnp.shape, random_params(rin)) for rin in rins]
     assert shapes[0] == shapes[1]

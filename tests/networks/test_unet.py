@@ -232,7 +232,7 @@ def test_bfloat16_computes_close_to_float32(case):
 
 
 def test_bfloat16_has_float32_gradients_whatever_the_knobs():
-    network = tiny(dtype=jnp.bfloat16, dropout=0.1, num_blocks=2, remat=True, scan=True)
+    network = tiny(dtype=jnp.bfloat16, dropout=0.1, num_blocks=2, remat="layer", scan=True)
     inputs, key = inputs_for(network), jax.random.key(0)
 
     def loss(params):
@@ -277,7 +277,7 @@ def trained(request):
 def test_knobs_keep_tree_and_numbers(trained):
     plain, run, _ = trained
     # Blocks in runs are scanned, the two others rematerialised on their own.
-    knobs = dict(remat=True, scan=True, pad_channels=8)
+    knobs = dict(remat="layer", scan=True, pad_channels=8)
     assert jax.tree.map(jnp.shape, shapes_of(plain.clone(**knobs))) == jax.tree.map(
         jnp.shape, shapes_of(plain)
     )
@@ -289,9 +289,9 @@ def test_knobs_do_what_they_are_for(trained):
     # Encoder: two equal blocks. Decoder: in0, in1 and three equal blocks.
     for knobs, remats, scans in (
         (dict(), 0, 0),
-        (dict(remat=True), 7, 0),
+        (dict(remat="layer"), 7, 0),
         (dict(scan=True), 0, 2),
-        (dict(remat=True, scan=True), 4, 2),
+        (dict(remat="layer", scan=True), 4, 2),
     ):
         text = jaxpr(plain.clone(**knobs))
         assert (text.count("= remat"), text.count("= scan[")) == (remats, scans), knobs

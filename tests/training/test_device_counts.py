@@ -32,7 +32,7 @@ def layouts(mesh):
 
 def write(directory):
     for devices, fsdp in WRITTEN:
-        mesh = partitioning.make_mesh(fsdp, devices=jax.devices()[:devices])
+        mesh = partitioning.make_mesh(f"fsdp={fsdp}", devices=jax.devices()[:devices])
         folder = Path(directory) / f"{devices}-{fsdp}"
         with Checkpoints(folder / "checkpoints") as saved, Snapshots(folder / "snapshots") as kept:
             for step in (1, 2):
@@ -49,7 +49,7 @@ def read(directory):
         folder = Path(directory) / f"{devices}-{fsdp}"
         with Checkpoints(folder / "checkpoints", read_only=True) as saved:
             for parts in {1, min(4, len(jax.devices()))}:  # to train on
-                wanted = layouts(partitioning.make_mesh(parts))
+                wanted = layouts(partitioning.make_mesh(f"fsdp={parts}"))
                 restored = saved.restore(partitioning.with_shardings(shapes, wanted))
                 assert (restored.step, restored.data) == (2, {"next": 2})
                 tiny.assert_same(restored.state, expected)

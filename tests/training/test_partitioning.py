@@ -31,15 +31,15 @@ def test_rule(shape, parts, min_size, expected):
 
 def test_refusals():
     with pytest.raises(ValueError, match=r"does not divide the .* device\(s\): use one of 1"):
-        partitioning.make_mesh(2 * len(jax.devices()))
+        partitioning.make_mesh(f"fsdp={2 * len(jax.devices())}")
     mesh = partitioning.make_mesh(devices=jax.devices()[:1])
-    partitioning.check_batch_size(12, mesh)
+    partitioning.check_batch(12, mesh)
     with pytest.raises(
         ValueError, match="a batch of 12 .* x 8 microbatches: .* 8, such as 8 or 16"
     ):
-        partitioning.check_batch_size(12, mesh, microbatches=8)
+        partitioning.check_batch(12, mesh, microbatches=8)
     with pytest.raises(ValueError, match="multiple of 8, such as 8$"):
-        partitioning.check_batch_size(3, mesh, microbatches=8)
+        partitioning.check_batch(3, mesh, microbatches=8)
     with pytest.raises(ValueError, match="same number of rows"):
         partitioning.to_global({"a": np.zeros(4), "b": np.zeros(3)}, mesh)
     with pytest.raises(ValueError, match="same number of rows"):
@@ -71,7 +71,7 @@ def on_eight_devices(directory):
     """What the test below runs in a process with eight devices."""
     assert len(jax.devices()) == 8
     for name, fsdp, devices in (("1", 1, 1), ("8", 1, 8), ("8-fsdp4", 4, 8), ("8-fsdp8", 8, 8)):
-        mesh = partitioning.make_mesh(fsdp, devices=jax.devices()[:devices])
+        mesh = partitioning.make_mesh(f"fsdp={fsdp}", devices=jax.devices()[:devices])
         for microbatches in (1, 2) if name in ("1", "8-fsdp4") else (1,):
             state, losses, _ = train(mesh, 10, microbatches=microbatches)
             file = f"{directory}/{name}-micro{microbatches}.npz"
@@ -83,13 +83,13 @@ def on_eight_devices(directory):
     with Checkpoints(f"{directory}/checkpoints") as saved:
         saved.save(10, state, {"next": 10})
 
-    partitioning.check_batch_size(16, mesh)
+    partitioning.check_batch(16, mesh)
     with pytest.raises(ValueError, match="a batch of 12 .* over 8 device.* such as 8 or 16"):
-        partitioning.check_batch_size(12, mesh)
+        partitioning.check_batch(12, mesh)
     with pytest.raises(ValueError, match="12 rows do not divide over the 8"):
         partitioning.to_global({"image": np.zeros((12, 2), np.float32)}, mesh)
     with pytest.raises(ValueError, match="fsdp=3 does not divide the 8 .* one of 1, 2, 4, 8"):
-        partitioning.make_mesh(3)
+        partitioning.make_mesh("fsdp=3")
 
 
 @pytest.fixture(scope="module")

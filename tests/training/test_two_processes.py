@@ -44,7 +44,7 @@ class Rows:
 def one_process(directory, index, port):
     jax.distributed.initialize(f"localhost:{port}", 2, index)
     assert len(jax.devices()) == 8 and len(jax.local_devices()) == 4
-    mesh = partitioning.make_mesh(4)
+    mesh = partitioning.make_mesh("fsdp=4")
     abstract = jax.eval_shape(tiny.init, jax.random.key(0))
     shardings = partitioning.state_shardings(abstract, mesh, min_size=1)
     with Checkpoints(f"{directory}/checkpoints") as saved:
@@ -78,7 +78,7 @@ def another_process(directory, index, port):
     """What each host does where the hosts see different things; arrays are split over both."""
     jax.distributed.initialize(f"localhost:{port}", 2, index)
     abstract = jax.eval_shape(a_state, 0)
-    layouts = partitioning.state_shardings(abstract, partitioning.make_mesh(8), min_size=1)
+    layouts = partitioning.state_shardings(abstract, partitioning.make_mesh("fsdp=8"), min_size=1)
     wanted = partitioning.with_shardings(abstract, layouts)
     folder = Path(directory) / "checkpoints"
     with Checkpoints(folder) as saved:

@@ -151,7 +151,7 @@ def fields(network: Persistent, state: Mapping[str, np.ndarray]) -> dict[str, An
     if name == "DDPMpp" and (made["embedding"], made["resample_filter"]) == _NCSN:
         name = "DDPMpp" if made["encoder"] == "standard" else "NCSNpp"
     constants = {} if made.get("embedding") == "positional" else _constants(known, state)
-    return {"name": name} | made | constants | {"dtype": "float32", "remat": False}
+    return {"name": name} | made | constants | {"dtype": "float32", "remat": "none"}
 
 
 def without_absent_attention(made: dict[str, Any], image_size: int) -> tuple[int, ...]:

@@ -6,8 +6,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-DONE, AGAIN = 0, 75
-"""Exit codes: all is done; stopped by a signal, to be run again (EX_TEMPFAIL of sysexits.h)."""
+from noise_sched.training.loop import AGAIN as AGAIN
+
+DONE = 0
+"""Exit code: all is done."""
 
 TRIES = 3
 """How often a command is started before it counts as failed."""
