@@ -151,7 +151,7 @@ def imagenet_rin(
     config.process = f"vp(input_scale={input_scale})"
     config.data.update(name="imagenet2012", image_size=image_size, channels=3, flip=True)
     # Scanned, the deep stacks of latents compile in half the time.
-    config.network.update(num_classes=1000, num_layers=(6, 6, 6, 6), scan=True)
+    config.network.update(num_classes=1000, num_layers=(6, 6, 6, 6), scan=True, dtype="bfloat16")
     config.network.update(network)
     config.train.steps = steps
     return finish(config, variant)
@@ -180,6 +180,7 @@ def tiny(config: ConfigDict) -> ConfigDict:
 def _tiny_rin(config: ConfigDict) -> None:
     config.data.update(name="digits", image_size=2 * config.network.patch_size, data_dir="")
     config.network.update(
+        dtype="float32",  # a CPU gains nothing by less
         num_layers=(1, 1),
         latent_slots=6,
         latent_dim=16,

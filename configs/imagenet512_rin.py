@@ -5,6 +5,9 @@
 Expected: FID 3.95, IS 216 (Chen 2023, arXiv 2301.10972, Table 5). Not reproduced here: it takes
 a TPU pod. gamma(t) = 1 - t, input scale b = 0.233 (our choice, (64/512)^0.7: unpublished), per-example std.
 Batch 1024 and LAMB at 2e-3 are the released ImageNet-64 recipe's; they are unpublished at this size.
+
+Matrix products are in bfloat16, which halves what chips tell each other; parameters, norms, softmax and the
+tokens between layers stay float32 (our choice; docs/results/preflight.md).
 """
 
 from configs import common

@@ -22,6 +22,8 @@ _CALLED = re.compile(
 )
 _TRIPS = re.compile(r'"known_trip_count":\s*\{"n":\s*"(\d+)"')
 _GROUPS = re.compile(r"replica_groups=(?:\{(\{[\d,{} ]*\})\}|\[(\d+),(\d+)\])")
+# By the axes of a mesh: mesh['a'=4,'b'=2] {'a'}
+_AXES = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
 _PAIRS = re.compile(r"source_target_pairs=\{(\{[\d,{} ]*\})\}")
 
 COLLECTIVES = (
@@ -136,11 +138,21 @@ class Module:
         if control:
             self._control.add(name)
         for line in self._by_name.get(name, ()):
-            trips = _trips(line) if line.opcode == "while" else 1
+            trips = self._trips(line) if line.opcode == "while" else 1
             inner = control and line.opcode in ("while", "conditional", "call")
             for called in _called(line):
                 if called in self._by_name:
                     self._visit(called, times * trips, inner)
+
+    def _trips(self, line: Instruction) -> int:
+        """How often a loop runs: as the compiler notes it, or as the loop's condition i < n has it."""
+        if found := _TRIPS.search(line.attributes):
+            return int(found.group(1))
+        condition = re.search(r"condition=%?([\w.\-]+)", line.attributes)
+        lines = self._by_name.get(condition.group(1), []) if condition else []
+        bounds = [int(x.inside) for x in lines if x.opcode == "constant" and x.inside.isdecimal()]
+        below = any(x.is_root and "direction=LT" in x.attributes for x in lines)
+        return bounds[0] if below and len(bounds) == 1 else 1
 
     @functools.cache  # noqa: B019  (a module lives as long as its figures are asked for)
     def _shapes(self, name: str) -> Mapping[str, str]:
@@ -196,11 +208,6 @@ def _closing(text: str) -> int:
     return len(text)
 
 
-def _trips(line: Instruction) -> int:
-    found = _TRIPS.search(line.attributes)
-    return int(found.group(1)) if found else 1
-
-
 def _called(line: Instruction) -> list[str]:
     names = []
     for _, value in _CALLED.findall(line.attributes):
@@ -228,6 +235,8 @@ def _bytes(
     if line.opcode in _FREE or line.opcode.endswith("-done"):
         return 0
     operands = [sum(_sizes(shapes.get(name, ""))) for name in line.operands]
+    if line.opcode in ("copy-start", "slice-start", "dynamic-slice-start"):
+        return _of_copy(line)
     if line.opcode.endswith("-start"):  # its type has operands, results and marks
         return max(sum(_sizes(line.shape)), sum(operands))
     if line.opcode == "dynamic-update-slice":
@@ -238,6 +247,15 @@ def _bytes(
         return sum(operands) + sum(_sizes(line.shape))
     inner = next((modules[name] for name in _called(line) if name in modules), ())
     return _of_fusion(operands, sum(_sizes(line.shape)), inner)
+
+
+def _of_copy(line: Instruction) -> int:
+    """A copy, or a slice, brought from one memory to another: its type is (both of them, a mark)."""
+    slow, whole = _sizes(line.shape), _sizes(line.shape, slow_only=False)
+    if line.opcode == "copy-start":
+        return slow[0] + slow[1]
+    read = whole[1] if slow[0] else 0  # of the operand no more than the result
+    return read + slow[1]
 
 
 def _of_fusion(operands: list[int], result: int, inner: Sequence[Instruction]) -> int:
@@ -287,4 +305,7 @@ def _parts(line: Instruction) -> int:
         if found.group(3):
             return int(found.group(3))
         return len(re.findall(r"\d+", found.group(1).split("}")[0]))
+    if found := _AXES.search(line.attributes):
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", found.group(1)))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", found.group(2)))
     return 2 if _PAIRS.search(line.attributes) else 1

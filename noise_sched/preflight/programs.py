@@ -22,6 +22,14 @@ from noise_sched.preflight import flops, hlo
 from noise_sched.preflight.chips import Topology
 from noise_sched.training import partitioning
 
+# Several processes may compile at once; and no metadata server is asked what this machine is.
+_ENVIRONMENT = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _USED = re.compile(r"[Uu]sed ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
 
@@ -77,9 +85,8 @@ def devices(topology: Topology) -> list[jax.Device]:
     Raises:
       ValueError: if libtpu is not installed, or knows no such slice.
     """
-    # Several processes may compile at once; and no metadata server is asked what this machine is.
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         import libtpu  # noqa: F401
     except ImportError:

@@ -69,7 +69,7 @@ def metrics(folder: pathlib.Path) -> list[dict[str, float]]:
     """What training wrote of each step after the checkpoint, without when and how fast."""
     rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [
-        {key: row[key] for key in row if key != "time" and "per_sec" not in key}
+        {key: row[key] for key in row if key not in ("time", "wall") and "per_sec" not in key}
         for row in rows
         if row["step"] > STEPS
     ]
