@@ -406,7 +406,7 @@ UNETS = [
     ("DDPMpp", "frequencies=(float('inf'),)", "config.network.frequencies=.*inf"),
     ("NCSNpp", "encoder='skipp', attention_resolutions=()", "encoder"),
     ("EDM2", "phases=('x',)", "config.network.phases="),
-    ("EDM2", "remat=every", "Unknown remat 'every'"),
+    ("EDM2", "remat='every'", "Unknown remat 'every'"),
 ]
 
 # ---- the other commands.

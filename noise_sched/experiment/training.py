@@ -46,7 +46,7 @@ def mesh_of(exp: Experiment, devices: Sequence[jax.Device] | None = None) -> Mes
             config.train.batch_size,
             mesh,
             microbatches=config.train.microbatches,
-            image_rows=exp.network.image_rows,
+            image_rows=getattr(exp.network, "image_rows", None),
         )
     except ValueError as error:
         raise ConfigError(f"config.partition.mesh={config.partition.mesh!r}: {error}") from None
@@ -56,7 +56,7 @@ def mesh_of(exp: Experiment, devices: Sequence[jax.Device] | None = None) -> Mes
 def layout(exp: Experiment, mesh: Mesh) -> tuple[TrainState, Any]:
     """The shapes of the state, and where each of its arrays lies; nothing is allocated."""
     abstract = jax.eval_shape(lambda: new_state(exp))
-    rules = exp.network.partition_rules
+    rules = getattr(exp.network, "partition_rules", ())  # a network need not be an ImageNetwork
     return abstract, partitioning.state_shardings(abstract, mesh, rules)
 
 

@@ -23,7 +23,7 @@ from noise_sched.training.step import compile_step
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 20
-SOME = ("data=1", "data=4,fsdp=2", "tokens=2,fsdp=2", "data=2,fsdp=2,tokens=2", "tokens=8")
+SOME = ("data=1", "data=2,fsdp=2,tokens=2", "tokens=8")
 
 
 def every_mesh():

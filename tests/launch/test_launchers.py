@@ -8,11 +8,13 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
+
+from configs import digits
+from noise_sched import train
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCHEDULE = "--config.schedule=sigmoid(-3, 3, tau=0.9)"
@@ -246,8 +248,9 @@ def own_python(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    command = [sys.executable, "-m", "noise_sched.train", *RUN, f"--workdir={folder / 'run'}"]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    config = digits.get_config("tiny")
+    config.train.update(steps=4, log_every=1)
+    train.run(config, folder / "run")
     return losses(folder / "run")
 
 

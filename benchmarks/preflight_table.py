@@ -1,0 +1,104 @@
+"""Compiles the training step of every full-size config for slices of four TPUs, and writes a table.
+
+    python -m benchmarks.preflight_table --out=docs/results/preflight.md
+    python -m benchmarks.preflight_table --configs imagenet64_rin --slices v5e:16x16
+
+It takes hours of one core. Rows that were made are kept in --kept, so that the same command goes on where
+it was stopped; a config or a version that has changed makes its rows anew. What stands in --out around the
+table is left.
+"""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import argparse
+import hashlib
+import importlib
+import json
+import pathlib
+from importlib import metadata
+
+from absl import logging
+
+from benchmarks import machine
+from noise_sched import experiment
+from noise_sched.preflight import chips, programs, text
+from noise_sched.preflight.programs import DoesNotFit
+
+SLICES = ("v5e:16x16", "v4:4x8x8", "v5p:4x4x8", "v6e:8x8")
+CONFIGS = {
+    "imagenet64_rin": (),
+    "imagenet128_rin": (),
+    "imagenet256_rin": (),
+    "imagenet512_rin": (),
+    "imagenet768_rin": (),
+    "imagenet1024_rin": (),
+    "imagenet64_edm": (),
+    "imagenet64_edm2": (),
+    "cifar10_rin": ("v5e:4x4", "v6e:2x2"),
+    "cifar10_edm": ("v5e:4x4", "v6e:2x2"),
+    "ffhq64_edm": ("v5e:4x4", "v6e:2x2"),
+    "afhqv2_64_edm": ("v5e:4x4", "v6e:2x2"),
+}
+MARK = "<!-- rows are made by benchmarks/preflight_table.py -->"
+
+
+def row(name: str, slice_name: str) -> list[str]:
+    """One config on one slice."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    topology = chips.parse(slice_name)
+    settings = [f"batch {config.train.batch_size}", config.network.dtype]
+    settings += [config.partition.mesh] if config.partition.mesh else []
+    settings += [f"remat {config.network.remat}"] if config.network.remat != "none" else []
+    if config.train.microbatches > 1:
+        settings.append(f"{config.train.microbatches} parts")
+    told = ", ".join(settings)
+    try:
+        program = programs.training_step(experiment.from_config(config), programs.devices(topology))
+    except DoesNotFit as error:
+        missing = f"**{error.needed / 2**30:.1f}** of {error.limit / 2**30:.1f}: does not fit"
+        return [f"`{name}`", topology.name, told, missing, *[""] * 9]
+    return text.row(f"`{name}`", told, program, topology)
+
+
+def key(name: str, slice_name: str) -> str:
+    """Changes with whatever may change the row."""
+    config = importlib.import_module(f"configs.{name}").get_config().to_json()
+    parts = [name, slice_name, config, metadata.version("jax"), metadata.version("libtpu")]
+    sources = sorted((pathlib.Path(programs.__file__).parents[1]).rglob("*.py"))
+    inside = [p.read_text() for p in sources if p.parent.name in ("networks", "preflight")]
+    return hashlib.sha256("\0".join([*parts, *inside]).encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--configs", nargs="*", default=list(CONFIGS), choices=list(CONFIGS))
+    parser.add_argument("--slices", nargs="*", default=None)
+    parser.add_argument("--kept", type=pathlib.Path, default=pathlib.Path(".cache/preflight.json"))
+    options = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
+    kept = json.loads(options.kept.read_text()) if options.kept.exists() else {}
+    rows = []
+    for name in options.configs:
+        for slice_name in options.slices or CONFIGS[name] or SLICES:
+            found = key(name, slice_name)
+            if found not in kept:
+                kept[found] = row(name, slice_name)
+                options.kept.parent.mkdir(parents=True, exist_ok=True)
+                options.kept.write_text(json.dumps(kept, indent=1))
+            rows.append(kept[found])
+            print(" | ".join(kept[found]), flush=True)
+    if options.out is not None:
+        old = (
+            options.out.read_text() if options.out.exists() else f"# Preflight\n\n{MARK}\n{MARK}\n"
+        )
+        head, _, tail = old.split(MARK) if old.count(MARK) == 2 else (old, "", "")
+        versions = f"libtpu {metadata.version('libtpu')}; compiled on {machine.describe()}."
+        made = f"{MARK}\n\n{text.table(rows)}\n\n{versions}\n\n{MARK}"
+        options.out.write_text(head + made + tail)
+
+
+if __name__ == "__main__":
+    main()
