@@ -31,7 +31,11 @@ _ENVIRONMENT = {
     "TPU_WORKER_ID": "0",
 }
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_USED = re.compile(r"[Uu]sed ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+# What the compiler says of a program that does not fit.
+_TOO_MUCH = (
+    re.compile(r"[Uu]sed ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm"),
+    re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)"),
+)
 
 
 class DoesNotFit(Exception):
@@ -180,7 +184,7 @@ def _fitting(name: str, compile_it: Callable[[], Any]) -> Any:
     try:
         return compile_it()
     except jax.errors.JaxRuntimeError as error:
-        found = _USED.search(str(error))
+        found = next(filter(None, (each.search(str(error)) for each in _TOO_MUCH)), None)
         if found is None or "RESOURCE_EXHAUSTED" not in str(error):
             raise
         needed, limit = (float(found.group(i)) * _UNITS[found.group(i + 1)] for i in (1, 3))

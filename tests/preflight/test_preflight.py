@@ -18,7 +18,7 @@ import pytest
 from configs import digits, imagenet64_rin
 from noise_sched import experiment
 from noise_sched.networks import RIN
-from noise_sched.preflight import chips, fitting, flops, hlo, roofline
+from noise_sched.preflight import chips, fitting, flops, hlo, programs, roofline
 from noise_sched.preflight.chips import CHIPS
 from noise_sched.preflight.programs import DoesNotFit, Program
 
@@ -242,6 +242,35 @@ def test_the_first_that_fits_ends_it():
     found = list(fitting.fit(digits.get_config(), chips.parse("v5e:1x1"), attempt))
     assert seen == ["dots", "layer"] and found[-1][2] == "program"
     assert "needs 20.0 GiB of each chip, which has 16.00 GiB" in str(found[0][1])
+
+
+@pytest.mark.parametrize(
+    ("said", "needed"),
+    [
+        ("Ran out of memory in memory space hbm. Used 19.72G of 15.75G hbm. Exceeded", 19.72),
+        (
+            "Ran out of memory on HBM, the total memory required for HLO temporaries (15.87G) exceeds "
+            "available HBM (15.75G).",
+            15.87,
+        ),
+    ],
+)
+def test_what_the_compiler_says_of_too_little_memory(said, needed):
+    def compile_it():
+        raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {said}")
+
+    with pytest.raises(DoesNotFit) as caught:
+        programs._fitting("training step", compile_it)
+    assert caught.value.needed == pytest.approx(needed * 2**30)
+    assert caught.value.limit == pytest.approx(15.75 * 2**30)
+
+
+def test_other_errors_of_the_compiler_are_raised():
+    def compile_it():
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        programs._fitting("training step", compile_it)
 
 
 def preflight(*args):
