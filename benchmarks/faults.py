@@ -209,10 +209,11 @@ class Bench:
         lines = errors.strip().splitlines()
         if code != 2 or str(broken) not in lines[-1] or "Traceback" in errors:
             return f"exit code {code}: {lines[-1:]}"
-        saved = _newest(folder).name
+        found = folder.exists() and any(workdir.checkpoints(folder).glob("[0-9]*"))
+        saved = f"saved after step {_newest(folder).name}" if found else "before the first step"
         broken.write_bytes(content)
         again = outcome(train(folder, *source), folder, result(whole))
-        return f"told in one line, saved after step {saved}; put back, {again}"
+        return f"told in one line, {saved}; put back, {again}"
 
     def two_trainings(self) -> str:
         folder = self.new()

@@ -89,7 +89,8 @@ def main() -> None:
         ("step / batch", f"{step / batch:.0f} x"),
     ]
     lines = ["| what | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
-    text = "\n".join(["# Start and input", "", *lines, "", machine.describe(), ""])
+    command = "    python -m benchmarks.start_and_input --out=docs/results/start_and_input.md"
+    text = "\n".join(["# Start and input", "", command, "", *lines, "", machine.describe(), ""])
     print(text)
     if options.out is not None:
         options.out.write_text(text)

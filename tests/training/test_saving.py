@@ -135,3 +135,34 @@ def test_a_failed_step_is_never_the_latest(train_step, tmp_path, failing, warnin
     # Before the loop has looked the failure may be unknown, for a step at most.
     listed = [step for step, steps in seen if steps and steps[-1] == 4]
     assert len(listed) <= 1
+
+
+class Unreadable(tiny.Batches):
+    """Fails once, at one position."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def __next__(self):
+        if self.position == self.at:
+            raise OSError("cannot decode the image seven.png")
+        return super().__next__()
+
+
+def test_unreadable_data_ends_it_with_its_state_saved(train_step, tmp_path):
+    with Checkpoints(tmp_path) as saved:
+        with pytest.raises(OSError, match="seven.png"):
+            loop.fit(
+                tiny.init(jax.random.key(0)),
+                train_step,
+                Unreadable(at=6),
+                steps=10,
+                checkpoints=saved,
+                checkpoint_every=4,
+            )
+        assert saved.steps() == [4, 6]
+        restored = saved.restore(tiny.abstract_state())
+    expected = loop.fit(tiny.init(jax.random.key(0)), train_step, tiny.Batches(), steps=6)
+    tiny.assert_same(restored.state, expected.state)
+    assert restored.data == {"next": 6}
