@@ -28,7 +28,6 @@ class Chip:
       dimensions: of the torus.
       largest: the most chips that a slice has along a dimension.
       wraps: the size of a dimension from which on its ends are joined.
-      accelerator: the beginning of Cloud TPU's name for a slice, and what a chip counts there.
     """
 
     name: str
@@ -39,16 +38,15 @@ class Chip:
     dimensions: int
     largest: int
     wraps: int
-    accelerator: tuple[str, int]
 
 
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 32 * _GIB, 275e12, 1.2e12, 45e9, 3, 16, 4, ("v4", 2)),
-        Chip("v5e", 16 * _GIB, 197e12, 0.81e12, 45e9, 2, 16, 16, ("v5litepod", 1)),
-        Chip("v5p", 95 * _GIB, 459e12, 2.765e12, 90e9, 3, 24, 4, ("v5p", 2)),
-        Chip("v6e", 32 * _GIB, 918e12, 1.6e12, 90e9, 2, 16, 16, ("v6e", 1)),
+        Chip("v4", 32 * _GIB, 275e12, 1.2e12, 45e9, 3, 16, 4),
+        Chip("v5e", 16 * _GIB, 197e12, 0.81e12, 45e9, 2, 16, 16),
+        Chip("v5p", 95 * _GIB, 459e12, 2.765e12, 90e9, 3, 24, 4),
+        Chip("v6e", 32 * _GIB, 918e12, 1.6e12, 90e9, 2, 16, 16),
     )
 }
 

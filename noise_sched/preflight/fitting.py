@@ -11,7 +11,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from noise_sched import experiment
 from noise_sched.experiment.ranges import ConfigError, value_at
 from noise_sched.preflight.chips import Topology
 from noise_sched.preflight.programs import DoesNotFit
@@ -27,16 +26,14 @@ def fit(
     Args:
       config: what does not fit.
       topology: the slice.
-      attempt: compiles a config; raises `DoesNotFit`.
+      attempt: builds and compiles a config; raises `DoesNotFit` or `ConfigError`.
 
     Yields:
       (changes, why they do not fit or None, what `attempt` returned). The last fits, unless none does.
     """
     for changes in candidates(config, topology):
-        changed = with_changes(config, changes)
         try:
-            experiment.from_config(changed)
-            made = attempt(changed)
+            made = attempt(with_changes(config, changes))
         except (DoesNotFit, ConfigError) as error:
             yield changes, error, None
             continue

@@ -92,27 +92,24 @@ class Collective:
     @property
     def moved(self) -> float:
         """Bytes that each device passes on, all times together, in a ring."""
-        rounds = {"all-reduce": 2.0, "collective-permute": 0.0}.get(self.kind, 1.0)
-        share = (self.parts - 1) / self.parts
-        once = self.bytes if self.kind == "collective-permute" else rounds * self.bytes * share
-        return once * self.times
+        if self.kind == "collective-permute":
+            return float(self.bytes * self.times)
+        rounds = 2 if self.kind == "all-reduce" else 1
+        return rounds * self.bytes * (self.parts - 1) / self.parts * self.times
 
 
 class Module:
     """A module's computations, and how often each runs."""
 
     def __init__(self, text: str):
-        self.computations = dict(_computations(text))
-        entries = [name for name in self.computations if name.startswith("ENTRY ")]
+        found = dict(_computations(text))
+        entries = [name for name in found if name.startswith("ENTRY ")]
         if len(entries) != 1:
             raise ValueError(f"expected a module with one entry, got {len(entries)}")
-        self.entry = entries[0]
-        self._by_name = {
-            name.removeprefix("ENTRY "): lines for name, lines in self.computations.items()
-        }
+        self._by_name = {name.removeprefix("ENTRY "): lines for name, lines in found.items()}
         self._times: collections.Counter[str] = collections.Counter()
         self._control: set[str] = set()
-        self._visit(self.entry.removeprefix("ENTRY "), 1, True)
+        self._visit(entries[0].removeprefix("ENTRY "), 1, True)
 
     def bytes(self) -> int:
         """What the program reads from memory and writes to it, on one device."""

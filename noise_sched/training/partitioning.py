@@ -17,6 +17,7 @@ Layouts are computed from shapes alone, so that nothing is ever allocated unspli
 attend to one another, is split with its image, and only sums over it are exchanged.
 """
 
+import collections
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from noise_sched.messages import did_you_mean
+from noise_sched.training import digests
 
 AXES = ("data", "fsdp", "tokens")
 _ROWS = ("data", "fsdp")  # the axes that the examples of a batch are split over
@@ -79,7 +81,7 @@ def make_mesh(text: str = "", *, devices: Sequence[jax.Device] | None = None) ->
     # jax.make_mesh may interleave the hosts of a TPU slice. Its axes would be explicit, too, under
     # which linen's convolutions fail.
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))
-    on_one_host = min(_counts([device.process_index for device in devices]))
+    on_one_host = min(collections.Counter(device.process_index for device in devices).values())
     if on_one_host % sizes["tokens"]:
         raise ValueError(
             f"tokens={sizes['tokens']} splits images over hosts, which have {on_one_host} device(s) each and "
@@ -113,10 +115,6 @@ def _all_sizes(text: str, count: int) -> dict[str, int]:
 
 def _divisors(count: int) -> str:
     return ", ".join(str(d) for d in range(1, count + 1) if count % d == 0)
-
-
-def _counts(values: Sequence[int]) -> list[int]:
-    return [values.count(value) for value in dict.fromkeys(values)]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -267,7 +265,7 @@ def state_shardings(
     """
 
     def sharding(path: Any, leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = digests.path_name(path)
         ruled = (axes for pattern, axes in rules if re.search(pattern, name))
         fitting = (axes for axes in ruled if _fits(leaf.shape, axes, mesh))
         spec = next((PartitionSpec(*axes) for axes in fitting), None)
