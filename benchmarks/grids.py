@@ -2,8 +2,8 @@
 
     python -m benchmarks.grids --out=docs/results/grid_speed.md
 
-The cells are those of the digits size of configs/sweeps/input_scale_grid.py (a RIN of 0.4 M parameters, 8 x 8
-digits, batches of 32): b x seed. Three ways, each from nothing, without a cache of compiled programs:
+The cells are those of the digits size of configs/sweeps/input_scale_grid.py (8 x 8 digits, batches of 32) with
+the network of configs/digits.py, a RIN of 0.4 M parameters, one per seed. Three ways, each from nothing, without a cache of compiled programs:
 
     train      a process of `python -m noise_sched.train` for each cell, one after the other
     shared     one process with one compiled step, whose numbers are arguments, called step by step from
@@ -55,9 +55,13 @@ def run(argv: list[str]) -> Timed:
     return Timed(time.monotonic() - began, usage.ru_maxrss / 1024)
 
 
+NETWORK = {"num_layers": (2, 2), "latent_mlp_ratio": 4}  # of configs/digits.py
+
+
 def overrides(steps: int) -> list[str]:
     """What all three ways change of the base."""
-    return [f"--config.train.steps={steps}", "--config.train.checkpoint_every=1000"]
+    network = [f"--config.network.{key}={value}" for key, value in NETWORK.items()]
+    return [f"--config.train.steps={steps}", "--config.train.checkpoint_every=1000", *network]
 
 
 def stack(cells: int, steps: int, folder: pathlib.Path) -> Timed:
@@ -102,6 +106,7 @@ def train_shared(cells: int, steps: int) -> None:
 
     config = small.base("digits")
     config.train.steps = steps
+    config.network.update(NETWORK)
     exp = experiment.from_config(config)
     source = training_images.opened(config)
     hyper = jax.tree.map(lambda x: x[0], stacked([exp.hyper]))

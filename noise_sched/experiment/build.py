@@ -45,7 +45,7 @@ def from_config(config: ConfigDict) -> Experiment:
         network=facts.network,
         hyper=hyper,
         sampling=facts.sampling,
-        levels=facts.sampling.path(process),
+        levels=facts.path,
         targets=facts.sampling.targets(process),
     )
 

@@ -26,7 +26,7 @@ from jaxtyping import Array
 
 from noise_sched.diffusion import schedules, times
 from noise_sched.diffusion.loss import Met, Objective
-from noise_sched.diffusion.process import NoiseLevel
+from noise_sched.diffusion.process import NoiseLevel, Process
 from noise_sched.diffusion.sampling import Sampling
 from noise_sched.diffusion.schedules import Schedule, num_levels
 
@@ -116,7 +116,9 @@ class Facts:
     @_in(32)
     def path(self) -> NoiseLevel:
         """The sampled levels, fields of shape [steps + 1]; ValueError where the grid has no such path."""
-        return self.sampling.path(self.objective.process)
+        return _levels_of(self.objective.process, self.sampling.schedule)(
+            self.sampling.grid(self.sampling.steps)
+        )
 
     @functools.cached_property
     @_in(32)
@@ -125,13 +127,13 @@ class Facts:
 
         Only discrete schedules are at their end there; the rate is 0 where no weight asks for it.
         """
-        return self.objective.level_at(times.ends(jnp.float32)[1:])
+        return _ends(self.objective)[:2]
 
     @functools.cached_property
     @_in(32)
     def met(self) -> tuple[Array, Met]:
         """LogSNR of the cleanest and the noisiest level that training draws, and what it meets there, [2]."""
-        return _met_at_ends(self.objective)
+        return _ends(self.objective)[2:]
 
     @property
     def draws_zero_snr(self) -> bool:
@@ -141,7 +143,7 @@ class Facts:
     @property
     def samples_zero_snr(self) -> bool:
         """Whether sampling starts at zero SNR."""
-        return _is_zero_snr(self.path.map(lambda field: field[:1]))
+        return _is_zero_snr(self.path)
 
     # Exact.
 
@@ -155,13 +157,13 @@ class Facts:
     @_in(64)
     def logsnr(self) -> Array:
         """The sampling schedule's, [steps + 1]."""
-        return self.sampling.schedule.logsnr(self.times)
+        return _logsnr_of(self.sampling.schedule)(self.times)
 
     @functools.cached_property
     @_in(64)
     def levels(self) -> NoiseLevel:
         """The sampled levels."""
-        return self.objective.process.level(self.logsnr)
+        return _levels_of(self.objective.process, self.sampling.schedule)(self.times)
 
     @functools.cached_property
     @_in(64)
@@ -173,13 +175,14 @@ class Facts:
     @_in(64)
     def terminal(self) -> End:
         """Where training ends."""
-        return self._end(float(self.objective.schedule.logsnr(1.0)))
+        return self._end(float(_logsnr_of(self.objective.schedule)(1.0)))
 
     @functools.cached_property
     @_in(64)
     def usual_end(self) -> End:
         """Where training ends without the rarest 0.05 % of the draws."""
-        return self._end(float(self.objective.schedule.logsnr(1 - _tail(self.objective.schedule))))
+        schedule = self.objective.schedule
+        return self._end(float(_logsnr_of(schedule)(1 - _tail(schedule))))
 
     @functools.cached_property
     @_in(64)
@@ -221,18 +224,35 @@ def end(logsnr: float, scale: float, pixels: int) -> End:
     return End(logsnr, snr, math.sqrt(gamma), math.sqrt(snr * pixels))
 
 
+# One small program in place of dozens, each of which would be compiled by itself at every start.
+
+
 @functools.lru_cache(maxsize=64)
-def _met_at_ends(objective: Objective) -> tuple[Array, Met]:
-    @jax.jit  # one small program in place of a hundred
-    def find() -> tuple[Array, Met]:
+def _logsnr_of(schedule: Schedule) -> Callable[[Any], Array]:
+    return jax.jit(lambda t: schedule.logsnr(t))
+
+
+@functools.lru_cache(maxsize=64)
+def _levels_of(process: Process, schedule: Schedule) -> Callable[[Array], NoiseLevel]:
+    return jax.jit(lambda t: process.level(schedule.logsnr(t)))
+
+
+@functools.lru_cache(maxsize=64)
+def _ends(objective: Objective) -> tuple[NoiseLevel, Array, Array, Met]:
+    """The noisiest level and -d logsnr / dt there; then logSNR, and what training meets, at both ends."""
+
+    @jax.jit
+    def find() -> tuple[NoiseLevel, Array, Array, Met]:
         level, rate = objective.level_at(times.ends(jnp.float32))
-        return level.logsnr, objective.met_at(level, rate)
+        noisiest = level.map(lambda field: field[1:])
+        return noisiest, rate[1:], level.logsnr, objective.met_at(level, rate)
 
     return find()
 
 
-def _is_zero_snr(level: NoiseLevel) -> bool:
-    return bool(((level.alpha == 0) | jnp.isinf(level.sigma)).all())
+def _is_zero_snr(levels: NoiseLevel) -> bool:
+    """Whether the first is."""
+    return bool(np.asarray(levels.alpha)[0] == 0 or np.isinf(np.asarray(levels.sigma)[0]))
 
 
 def _tail(schedule: Schedule) -> float:
@@ -242,10 +262,10 @@ def _tail(schedule: Schedule) -> float:
 
 def _agreement(schedule: Schedule, path: np.ndarray) -> Agreement:
     tail, called = _tail(schedule), path[:-1]
-    usual = (float(schedule.logsnr(1 - tail)), float(schedule.logsnr(tail)))
-    nearly, clean = (float(schedule.logsnr(t)) for t in (1e-25, _NEVER))
-    clean = clean if abs(clean - nearly) < 1e-9 else math.inf
-    trained = (float(schedule.logsnr(1.0)), clean)
+    times = jnp.asarray([1 - tail, tail, 1e-25, _NEVER, 1.0])
+    noisy, usual_clean, nearly, clean, end = map(float, _logsnr_of(schedule)(times))
+    usual = (noisy, usual_clean)
+    trained = (end, clean if abs(clean - nearly) < 1e-9 else math.inf)
     low, high = float(called[0]), float(called[-1])
     outside = (called < trained[0] - 1e-6) | (called > trained[1] + 1e-6)
     between = 0
