@@ -4,8 +4,9 @@
     python -m benchmarks.preflight_table --configs imagenet64_rin --slices v5e:16x16
 
 It takes hours of one core. Rows that were made are kept in --kept, so that the same command goes on where
-it was stopped; a config or a version that has changed makes its rows anew. What stands in --out around the
-table is left.
+it was stopped; a config or a version of jax or libtpu that has changed makes its rows anew, and after a change
+of a network --again does. --rows_only writes the table from what is kept. What stands in --out around the table
+is left.
 """
 
 import os
@@ -63,12 +64,11 @@ def row(name: str, slice_name: str) -> list[str]:
 
 
 def key(name: str, slice_name: str) -> str:
-    """Changes with whatever may change the row."""
-    config = importlib.import_module(f"configs.{name}").get_config().to_json()
-    parts = [name, slice_name, config, metadata.version("jax"), metadata.version("libtpu")]
-    sources = sorted((pathlib.Path(programs.__file__).parents[1]).rglob("*.py"))
-    inside = [p.read_text() for p in sources if p.parent.name in ("networks", "preflight")]
-    return hashlib.sha256("\0".join([*parts, *inside]).encode()).hexdigest()[:16]
+    """Changes with the config and the versions."""
+    config = importlib.import_module(f"configs.{name}").get_config().to_json(sort_keys=True)
+    parts = [config, metadata.version("jax"), metadata.version("libtpu")]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return f"{name} {slice_name} {digest}"
 
 
 def main() -> None:
@@ -76,7 +76,11 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--configs", nargs="*", default=list(CONFIGS), choices=list(CONFIGS))
     parser.add_argument("--slices", nargs="*", default=None)
-    parser.add_argument("--kept", type=pathlib.Path, default=pathlib.Path(".cache/preflight.json"))
+    parser.add_argument(
+        "--kept", type=pathlib.Path, default=pathlib.Path("docs/results/preflight.json")
+    )
+    parser.add_argument("--again", action="store_true", help="make all rows anew")
+    parser.add_argument("--rows_only", action="store_true", help="compile nothing")
     options = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     kept = json.loads(options.kept.read_text()) if options.kept.exists() else {}
@@ -84,7 +88,9 @@ def main() -> None:
     for name in options.configs:
         for slice_name in options.slices or CONFIGS[name] or SLICES:
             found = key(name, slice_name)
-            if found not in kept:
+            if options.rows_only and found not in kept:
+                continue
+            if found not in kept or options.again:
                 kept[found] = row(name, slice_name)
                 options.kept.parent.mkdir(parents=True, exist_ok=True)
                 options.kept.write_text(json.dumps(kept, indent=1))
