@@ -2,8 +2,9 @@
 
     python -m benchmarks.grids --out=docs/results/grid_speed.md
 
-The cells are those of the digits size of configs/sweeps/input_scale_grid.py (8 x 8 digits, batches of 32) with
-the network of configs/digits.py, a RIN of 0.4 M parameters, one per seed. Three ways, each from nothing, without a cache of compiled programs:
+The cells are those of the digits size of configs/sweeps/input_scale_grid.py (8 x 8 digits, batches of 32)
+with the network of configs/digits.py, a RIN of 0.4 M parameters; one per seed. Three ways, each from
+nothing, without a cache of compiled programs:
 
     train      a process of `python -m noise_sched.train` for each cell, one after the other
     shared     one process with one compiled step, whose numbers are arguments, called step by step from

@@ -4,9 +4,9 @@
     python -m benchmarks.preflight_table --configs imagenet64_rin --slices v5e:16x16
 
 It takes hours of one core. Rows that were made are kept in --kept, so that the same command goes on where
-it was stopped; a config or a version of jax or libtpu that has changed makes its rows anew, and after a change
-of a network --again does. --rows_only writes the table from what is kept. What stands in --out around the table
-is left.
+it was stopped; a config or a version of jax or libtpu that has changed makes its rows anew, and after a
+change of a network --again does. --rows_only writes the table from what is kept. What stands in --out
+around the table is left.
 """
 
 import os

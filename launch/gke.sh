@@ -43,7 +43,7 @@ need hosts 64
 need_number hosts
 need_number chips
 need_number slices
-[ "${#REST[@]}" -gt 0 ] || fail "the command's flags are missing: give them behind --"
+need_rest
 count=1
 for each in ${topology//x/ }; do count=$((count * each)); done
 [ "$count" -eq $((hosts * chips)) ] ||

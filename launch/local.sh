@@ -23,7 +23,7 @@ restarts=3
 read_options "$@"
 need_number processes
 need_number devices
-[ "${#REST[@]}" -gt 0 ] || fail "the command's flags are missing: give them behind --"
+need_rest
 
 free_port() {
   "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])'

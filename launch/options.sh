@@ -53,6 +53,11 @@ need() {
   [ -n "${!1}" ] || fail "--$1 is missing; give it, for example --$1=$2"
 }
 
+# Refuses to go on without the flags of the command that is to be run.
+need_rest() {
+  [ "${#REST[@]}" -gt 0 ] || fail "the command's flags are missing: give them behind --"
+}
+
 quoted() {
   local each
   for each in "$@"; do

@@ -33,7 +33,7 @@ command=train
 read_options "$@"
 need_number nodes
 need_number tasks_per_node
-[ "${#REST[@]}" -gt 0 ] || fail "the command's flags are missing: give them behind --"
+need_rest
 [ -n "$DRY_RUN" ] || command -v sbatch >/dev/null 2>&1 ||
   fail "there is no sbatch on this machine. Start this where jobs can be submitted; to try Slurm out on one" \
     "machine see launch/slurm_one_node.sh, to do without it launch/local.sh"

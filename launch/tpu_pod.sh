@@ -36,7 +36,7 @@ read_options "$@"
 need name rin64
 need zone us-west4-a
 need accelerator v5litepod-256
-[ "${#REST[@]}" -gt 0 ] || fail "the command's flags are missing: give them behind --"
+need_rest
 for each in "${REST[@]}"; do
   case "$each" in
     --workdir=gs://* | --out=gs://*) ;;
