@@ -29,6 +29,7 @@ FLOORS = (
     {
         "auditing": "what a set-up is, as numbers, text and picture",
         "preflight": "a config's programs, compiled for TPUs that are not there",
+        "calibration": "the input scale of a resolution, from the images alone",
     },
     {"interop": "other projects' files <-> our choices"},
     {"judging": "images by any name -> features, figures and a report"},

@@ -95,6 +95,11 @@ class Source:
         return len(self.class_names)
 
     @property
+    def smallest_side(self) -> int | None:
+        """Shortest side over all images before they are resized, or None where nobody knows."""
+        return self._records.smallest_side
+
+    @property
     def in_memory(self) -> bool:
         """Whether all images were decoded when the source was opened."""
         return self._images is not None
