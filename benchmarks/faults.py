@@ -31,6 +31,7 @@ from benchmarks import machine
 from noise_sched import experiment
 from noise_sched.experiment import workdir
 from noise_sched.training.checkpoints import Checkpoints
+from noise_sched.training.loop import AGAIN
 
 ROOT = pathlib.Path(__file__).parent.parent
 TRAIN = [
@@ -176,13 +177,32 @@ class Bench:
             return "had ended before"
         if took > 60:
             return f"the other host went on for {took:.0f} s: {errors.strip().splitlines()[-1:]}"
+        how = self.hosts_again(folder, undisturbed)
+        return f"{how}, the other host ended within a minute" if how == SAME else how
+
+    def host_stopped(self, undisturbed: tuple, seconds: float, draw: random.Random) -> str:
+        """One of two hosts is told to stop: both save after the same step, and ask to be started again."""
+        folder = self.new()
+        processes = train_on_hosts(folder)
+        time.sleep(draw.uniform(0.6, 0.9) * seconds)  # before, it has not begun to train
+        draw.choice(processes).terminate()
+        ends = [end(process)[0] for process in processes]
+        if ends == [0] * HOSTS:
+            return "had ended before"
+        if ends != [AGAIN] * HOSTS:
+            return f"the hosts ended with {ends}"
+        how = self.hosts_again(folder, undisturbed)
+        return f"{how}, both hosts ended with {AGAIN}" if how == SAME else how
+
+    def hosts_again(self, folder: pathlib.Path, undisturbed: tuple) -> str:
+        """What the same command on two hosts ends with."""
         ends = [end(process)[0] for process in train_on_hosts(folder)]
         if any(ends):
             return f"started again, the hosts ended with {ends}"
-        return differences(folder, undisturbed) or f"{SAME}, the other host ended within a minute"
+        return differences(folder, undisturbed) or SAME
 
-    def hosts(self, times: int, draw: random.Random) -> Iterator[str]:
-        """Runs on two hosts, one of which is killed."""
+    def hosts(self, times: int, draw: random.Random) -> Iterator[tuple[str, str]]:
+        """Runs on two hosts, one of which is killed or told to stop."""
         folder = self.new()
         for process in train_on_hosts(self.new()):  # fills the compilation cache
             end(process)
@@ -193,7 +213,10 @@ class Bench:
                 raise RuntimeError(f"the undisturbed run on two hosts failed:\n{errors}")
         seconds, undisturbed = time.monotonic() - began, result(folder)
         for _ in range(times):
-            yield self.host_killed(undisturbed, seconds, draw)
+            how = self.host_killed(undisturbed, seconds, draw)
+            yield "kill -9 of one of two hosts at a random moment", how
+        for _ in range(times):
+            yield "SIGTERM to one of two hosts", self.host_stopped(undisturbed, seconds, draw)
 
     def unreadable_image(self) -> str:
         """Half of a file of the data is missing, which its head does not tell; then it is put back."""
@@ -319,8 +342,7 @@ def rows(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, str]]
     if "data" in options.parts:
         yield "a file of the data cut off", bench.unreadable_image()
     if "host" in options.parts:
-        for how in bench.hosts(options.hosts, draw):
-            yield "kill -9 of one of two hosts at a random moment", how
+        yield from bench.hosts(options.hosts, draw)
 
 
 def _named(name: str, how: str) -> str:
@@ -348,7 +370,9 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="Only these.")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--sigterms", type=int, default=5)
-    parser.add_argument("--hosts", type=int, default=5, help="Times that a host is killed.")
+    parser.add_argument(
+        "--hosts", type=int, default=5, help="Times that a host is killed and stopped."
+    )
     parser.add_argument("--seed", type=int, default=0, help="Of the random moments.")
     options = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
