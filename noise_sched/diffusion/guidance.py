@@ -28,6 +28,7 @@ from noise_sched.diffusion.denoiser import Denoise, Memory
 from noise_sched.diffusion.numbers import (
     Leaf,
     check_not_negative,
+    check_positive,
     check_share,
     is_plain,
     is_zero,
@@ -76,24 +77,18 @@ class none:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Extrapolation:
-    """Equations (1) and (2); the fields are `cfg`'s.
+class _Guided:
+    """What the guidances of two denoisers have in common: when both are called, and their memories.
 
     `two_networks` says whether the two denoisers have a memory each, or are one network and read one.
     """
 
     w: Leaf = 1.0
-    rescale: Leaf = 0.0
-    space: Any = dataclasses.field(
-        default=parametrization.v(), metadata={"kind": "parametrization"}
-    )
-    two_networks: ClassVar[bool]
+    two_networks: ClassVar[bool] = False
 
     def __post_init__(self):
-        name = type(self).__name__
         note = "1 means no guidance, larger follows the wanted prediction more"
-        check_not_negative(f"{name}(w)", self.w, note)
-        check_share(f"{name}(rescale)", self.rescale, "0 is none, 0.7 the published value")
+        check_not_negative(f"{type(self).__name__}(w)", self.w, note)
 
     @property
     def does_nothing(self) -> bool:
@@ -117,16 +112,8 @@ class _Extrapolation:
     def combine(
         self, level: NoiseLevel, x: Images, wanted: Prediction, away: Prediction
     ) -> Prediction:
-        """Equations (1) and (2), for `level` of shape [batch]."""
-        guided = jax.tree.map(lambda c, u: u + self.w * (c - u), wanted, away)
-        if is_zero(self.rescale):
-            return guided
-        space: Parametrization = self.space
-        out = space.target(level, guided.x0, guided.eps)
-        std = _std(out)
-        ratio = _std(space.target(level, wanted.x0, wanted.eps)) / jnp.where(std > 0, std, 1.0)
-        factor = self.rescale * jnp.where(std > 0, ratio, 1.0) + (1.0 - self.rescale)
-        return space.to_prediction(level, x, out * factor)
+        """The guided prediction, for `level` of shape [batch]."""
+        raise NotImplementedError
 
     def __call__(self, conditional: Denoise, other: Denoise) -> Denoise:
         """Returns the guided denoiser: two network passes, one where w is plainly 1."""
@@ -142,13 +129,56 @@ class _Extrapolation:
         return guided
 
 
+@dataclasses.dataclass(frozen=True)
+class _Extrapolation(_Guided):
+    """Equations (1) and (2); the fields are `cfg`'s."""
+
+    rescale: Leaf = 0.0
+    space: Any = dataclasses.field(
+        default=parametrization.v(), metadata={"kind": "parametrization"}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        name = type(self).__name__
+        check_share(f"{name}(rescale)", self.rescale, "0 is none, 0.7 the published value")
+
+    def combine(
+        self, level: NoiseLevel, x: Images, wanted: Prediction, away: Prediction
+    ) -> Prediction:
+        guided = jax.tree.map(lambda c, u: u + self.w * (c - u), wanted, away)
+        if is_zero(self.rescale):
+            return guided
+        space: Parametrization = self.space
+        out = space.target(level, guided.x0, guided.eps)
+        std = _std(out)
+        ratio = _std(space.target(level, wanted.x0, wanted.eps)) / jnp.where(std > 0, std, 1.0)
+        factor = self.rescale * jnp.where(std > 0, ratio, 1.0) + (1.0 - self.rescale)
+        return space.to_prediction(level, x, out * factor)
+
+
 def _is_none(memory: Memory) -> bool:
     return isinstance(memory, tuple) and not memory
 
 
 def _std(out: Images) -> Array:
     """Of each image, [batch, 1, ...]."""
-    return jnp.std(out, axis=tuple(range(1, out.ndim)), keepdims=True)
+    return jnp.std(out, axis=_within(out), keepdims=True)
+
+
+def _dot(a: Images, b: Images) -> Array:
+    """The inner product of each image with its partner, [batch, 1, ...]."""
+    return jnp.sum(a * b, axis=_within(a), keepdims=True)
+
+
+def _share_along(a: Images, b: Images) -> Array:
+    """The s of each image for which s b is nearest to a; 0 where b is 0."""
+    square = _dot(b, b)
+    return jnp.where(square > 0, _dot(a, b) / jnp.where(square > 0, square, 1.0), 0.0)
+
+
+def _within(images: Images) -> tuple[int, ...]:
+    return tuple(range(1, images.ndim))
 
 
 @register_pytree
@@ -185,6 +215,81 @@ class autoguide(_Extrapolation):
     w: Leaf = 2.0
     other: ClassVar[str] = "weights"
     two_networks: ClassVar[bool] = True
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class apg(_Guided):
+    """Adaptive projected guidance (Sadat et al. 2024, arXiv 2410.02416), without its momentum.
+
+    What is along the wanted image makes large w oversaturate, and is weakened:
+
+    (3)  d = (x0_wanted - x0_other) min(1, norm / |x0_wanted - x0_other|)
+    (4)  along = x0_wanted <d, x0_wanted> / |x0_wanted|^2
+    (5)  x0 = x0_wanted + (w - 1) (d - along + eta along)
+
+    with inner products over each image. eta = 1 without a bound on the norm is `cfg(w)`. The paper's momentum
+    carries d from step to step; it is left out, as a denoiser here knows no step before.
+
+    Attributes:
+      w: as in `cfg`.
+      eta: what is kept of the part along the wanted image; published 0.
+      norm: the largest |d| of an image; None is no bound. It is the sum over an image's pixels: published
+        2.5 to 15, for latents of 4 x 64 x 64.
+    """
+
+    eta: Leaf = 0.0
+    norm: Leaf | None = None
+    other: ClassVar[str] = "unlabelled"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_not_negative("apg(eta)", self.eta, "0 takes away what is along the image, 1 is cfg")
+        if self.norm is not None:
+            check_positive("apg(norm)", self.norm, "None is no bound")
+
+    def combine(
+        self, level: NoiseLevel, x: Images, wanted: Prediction, away: Prediction
+    ) -> Prediction:
+        difference = wanted.x0 - away.x0
+        if self.norm is not None:
+            length = jnp.sqrt(_dot(difference, difference))
+            difference *= self.norm / jnp.maximum(length, self.norm)
+        along = _share_along(difference, wanted.x0) * wanted.x0
+        push = (self.w - 1.0) * (difference - (1.0 - self.eta) * along)
+        at = level.expand_to(x)
+        return Prediction(x0=wanted.x0 + push, eps=wanted.eps - at.alpha / at.sigma * push)
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class cfg_zero_star(_Guided):
+    """CFG-Zero* (Fan et al. 2025, arXiv 2503.18886): the other output, scaled towards the wanted one.
+
+    (6)  s = <wanted, other> / |other|^2        (of each image, of outputs in `space`)
+    (7)  guided = s other + w (wanted - s other)
+
+    Where both outputs agree up to a factor, guidance does nothing. The paper's zero-init, which leaves out
+    the first steps, is not part of a denoiser: start `sample.grid` later instead.
+
+    Attributes:
+      w: as in `cfg`.
+      space: the parametrization in which (6) and (7) are done; published flow(), the straight path's
+        velocity.
+    """
+
+    space: Any = dataclasses.field(
+        default=parametrization.flow(), metadata={"kind": "parametrization"}
+    )
+    other: ClassVar[str] = "unlabelled"
+
+    def combine(
+        self, level: NoiseLevel, x: Images, wanted: Prediction, away: Prediction
+    ) -> Prediction:
+        space: Parametrization = self.space
+        own, others = (space.target(level, each.x0, each.eps) for each in (wanted, away))
+        others *= _share_along(own, others)
+        return space.to_prediction(level, x, others + self.w * (own - others))
 
 
 @register_pytree

@@ -232,3 +232,90 @@ def test_dynamic_thresholding():
     limited, _ = thresholding.dynamic(1.0, maximum=1.0)(denoise)(x, level, ())
     static, _ = thresholding.static()(denoise)(x, level, ())
     np.testing.assert_allclose(limited.x0, static.x0, rtol=1e-6)
+
+
+def guided_x0(guide, wanted, other, level, x=None):
+    x = jnp.zeros_like(wanted) if x is None else x
+    kind = parametrization.x0()
+    found, _ = guide(constant(kind, wanted), constant(kind, other))(x, level, ())
+    return found
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """x_t, and x0 by a wanted and by another denoiser: [3, 4, 4, 1]."""
+    return jax.random.normal(jax.random.key(5), (3, 3, 4, 4, 1))
+
+
+def inner(a, b):
+    return np.einsum("nhwc,nhwc->n", np.asarray(a), np.asarray(b))
+
+
+def test_projected_guidance_is_cfg_where_nothing_is_taken_away(pair):
+    x, wanted, other = pair
+    level = process.vp().level(jnp.asarray([-3.0, 0.0, 2.0]))
+    found = guided_x0(guidance.apg(4.0, eta=1.0), wanted, other, level, x)
+    expected = guided_x0(guidance.cfg(4.0), wanted, other, level, x)
+    np.testing.assert_allclose(found.x0, expected.x0, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.eps, expected.eps, rtol=1e-4, atol=1e-4)
+
+
+def test_projected_guidance_pushes_at_right_angles_and_no_further_than_norm(pair):
+    x, wanted, other = pair
+    level = process.vp().level(jnp.asarray([-jnp.inf, 0.0, 2.0]))
+    found = guided_x0(guidance.apg(4.0, norm=0.5), wanted, other, level, x)
+    push = found.x0 - wanted
+    np.testing.assert_allclose(inner(push, wanted), 0, atol=1e-4)
+    assert (np.sqrt(inner(push, push)) <= 3.0 * 0.5 + 1e-5).all()
+    np.testing.assert_allclose(process.diffuse(level, found.x0, found.eps), x, atol=1e-5)
+    small = guided_x0(guidance.apg(4.0, eta=1.0, norm=100.0), wanted, other, level, x)
+    np.testing.assert_allclose(small.x0, other + 4 * (wanted - other), atol=1e-5)
+    assert jnp.isfinite(guided_x0(guidance.apg(3.0), 0 * wanted, other, level).x0).all()
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_cfg_zero_star_does_nothing_where_both_agree_up_to_a_factor(pair, space):
+    x, wanted, other = pair
+    level, kind = (
+        process.vp().level(jnp.asarray([-3.0, 0.0, 2.0])),
+        specs.build(space, "parametrization"),
+    )
+    guide = guidance.cfg_zero_star(5.0, space=kind)
+    found, _ = guide(constant(kind, wanted), constant(kind, wanted / 3))(x, level, ())
+    np.testing.assert_allclose(
+        kind.target(level, found.x0, found.eps), wanted, rtol=1e-4, atol=1e-4
+    )
+    # What is added is at right angles to the scaled other output.
+    found, _ = guide(constant(kind, wanted), constant(kind, other))(x, level, ())
+    push = kind.target(level, found.x0, found.eps) - wanted
+    np.testing.assert_allclose(inner(push, other), 0, atol=2e-3)
+    assert (inner(push, push) > 1).all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("apg(-1)", "apg.w. must be non-negative"),
+        ("apg(2, eta=-1)", "apg.eta. must be non-negative"),
+        ("apg(2, norm=0)", "apg.norm. must be positive"),
+        ("cfg_zero_star(-2)", "cfg_zero_star.w. must be non-negative"),
+    ],
+)
+def test_what_the_newer_guidances_refuse(spec, message):
+    with pytest.raises(ValueError, match=message):
+        specs.build(spec, "guidance")
+
+
+@pytest.mark.parametrize("spec", ["apg(2, norm=1)", "cfg_zero_star(2)"])
+def test_the_newer_guidances_work_in_an_interval(pair, spec):
+    x, wanted, other = pair
+    level, kind = (
+        process.ve().level(-2 * jnp.log(jnp.asarray([0.1, 1.0, 9.0]))),
+        parametrization.x0(),
+    )
+    guide = specs.build(f"interval({spec}, 0.5, 5)", "guidance")
+    found, _ = guide(constant(kind, wanted), constant(kind, other))(x, level, ())
+    inside = specs.build(spec, "guidance")
+    expected, _ = inside(constant(kind, wanted), constant(kind, other))(x, level, ())
+    np.testing.assert_allclose(found.x0[1], expected.x0[1], rtol=1e-5)
+    np.testing.assert_array_equal(found.x0[np.array([0, 2])], wanted[np.array([0, 2])])
