@@ -11,6 +11,7 @@ perfect model scores 0 on average, and so sometimes a little below.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from noise_sched.evaluation.features import Features
 
 MOST = 10_000  # images of each side
+_MODEL_RANGE = (2.0, -1.0)  # [0, 1] -> [-1, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,25 +38,51 @@ def kernel_distance(generated: Features, real: Features, seed: int = 0) -> Kerne
 
     Of more than 10,000 images of a side that many enter, drawn by the seed: all pairs are compared.
     """
-    order = np.random.default_rng(seed).permutation
-    x, y = (each.part(np.sort(order(len(each))[:MOST])) for each in (generated, real))
-    return KernelDistance(discrepancy(x, y, scale=2.0, shift=-1.0))  # [0, 1] -> [-1, 1]
+    real_some, among_real = _real_side(real, seed)
+    return KernelDistance(
+        _discrepancy(_some(generated, seed), real_some, among_real, *_MODEL_RANGE)
+    )
 
 
-def discrepancy(x: Features, y: Features, scale: float = 1.0, shift: float = 0.0) -> float:
-    """The unbiased estimate between features scale x + shift."""
+def discrepancy(x: Features, y: Features) -> float:
+    """The unbiased estimate between two sets of features."""
+    return _discrepancy(x, y, _mean_of_pairs(y))
 
-    def blocks(features: Features) -> Iterator[np.ndarray]:
-        return (block * scale + shift for block in features.blocks())
 
-    def total(a: Features, b: Features) -> float:
-        return sum(_kernel(p @ q.T, a.length).sum() for p in blocks(a) for q in blocks(b))
+def _discrepancy(
+    x: Features, y: Features, among_y: float, scale: float = 1.0, shift: float = 0.0
+) -> float:
+    across = _total(x, y, scale, shift) / (len(x) * len(y))
+    return float(_mean_of_pairs(x, scale, shift) + among_y - 2 * across)
 
-    def mean_of_pairs(a: Features) -> float:
-        itself = sum(_kernel(np.sum(p**2, axis=1), a.length).sum() for p in blocks(a))
-        return (total(a, a) - itself) / (len(a) * (len(a) - 1))
 
-    return float(mean_of_pairs(x) + mean_of_pairs(y) - 2 * total(x, y) / (len(x) * len(y)))
+@functools.lru_cache(maxsize=4)  # training and grids judge many models by the same real images
+def _real_side(real: Features, seed: int) -> tuple[Features, float]:
+    """Those that enter, and the mean of their own pairs."""
+    some = _some(real, seed)
+    return some, _mean_of_pairs(some, *_MODEL_RANGE)
+
+
+def _some(features: Features, seed: int) -> Features:
+    order = np.random.default_rng(seed).permutation(len(features))
+    return features.part(np.sort(order[:MOST]))
+
+
+def _mean_of_pairs(a: Features, scale: float = 1.0, shift: float = 0.0) -> float:
+    itself = sum(_kernel(np.sum(p**2, axis=1), a.length).sum() for p in _blocks(a, scale, shift))
+    return (_total(a, a, scale, shift) - itself) / (len(a) * (len(a) - 1))
+
+
+def _total(a: Features, b: Features, scale: float = 1.0, shift: float = 0.0) -> float:
+    return sum(
+        _kernel(p @ q.T, a.length).sum()
+        for p in _blocks(a, scale, shift)
+        for q in _blocks(b, scale, shift)
+    )
+
+
+def _blocks(features: Features, scale: float, shift: float) -> Iterator[np.ndarray]:
+    return (block * scale + shift for block in features.blocks())
 
 
 def _kernel(products: np.ndarray, length: int) -> np.ndarray:

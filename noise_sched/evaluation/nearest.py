@@ -9,6 +9,7 @@ images at distance 0 as well.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -46,8 +47,7 @@ def nearest(generated: Features, real: Features, seed: int = 0) -> Nearest:
 
     Of more than 10,000 real images that many, drawn by the seed, say what is near: percentiles need no more.
     """
-    some = np.sort(np.random.default_rng(seed).permutation(len(real))[:MOST_TO_COMPARE])
-    _, among_real = neighbours(real.part(some), real, own=some)
+    among_real = _among_real(real, seed)
     _, distances = neighbours(generated, real)
     copy_below, far_beyond = np.percentile(among_real, [COPY_PERCENTILE, FAR_PERCENTILE])
     return Nearest(
@@ -58,6 +58,13 @@ def nearest(generated: Features, real: Features, seed: int = 0) -> Nearest:
         far_beyond=float(far_beyond),
         copy_below=float(copy_below),
     )
+
+
+@functools.lru_cache(maxsize=4)  # training and grids judge many models by the same real images
+def _among_real(real: Features, seed: int) -> np.ndarray:
+    """The distances of some real images, or all, to the nearest other one."""
+    some = np.sort(np.random.default_rng(seed).permutation(len(real))[:MOST_TO_COMPARE])
+    return neighbours(real.part(some), real, own=some)[1]
 
 
 def neighbours(

@@ -10,6 +10,7 @@ comparable with others of the same size of images, not with the paper's.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,9 @@ from noise_sched.evaluation.laplacian_patches import PATCHES, SIDE
 
 DIRECTIONS = 512
 _AT_A_TIME = 64  # directions whose projections are held in memory
+_KEPT = (
+    2**28
+)  # bytes up to which all projections of a level of the real images are kept for the next model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,23 +49,54 @@ def sliced_wasserstein(
       seed: of the directions.
     """
     levels = tuple(
-        1000 * _of_level(x, y, np.random.default_rng([seed, level]))
+        1000 * _of_level(x, _real_level(y, seed, level))
         for level, (x, y) in enumerate(zip(generated, real, strict=True))
     )
     return SlicedWasserstein(float(np.mean(levels)), levels)
 
 
-def _of_level(x: Features, y: Features, rng: np.random.Generator) -> float:
-    length = y.length // PATCHES
-    mean, std = _scale(y, length // SIDE**2)
-    directions = rng.standard_normal((length, DIRECTIONS))
-    directions /= np.linalg.norm(directions, axis=0)
-    mean, inverse = np.tile(mean, SIDE**2), 1 / np.tile(std, SIDE**2)
+def _of_level(x: Features, real: "_RealLevel") -> float:
     distances = []
     for start in range(0, DIRECTIONS, _AT_A_TIME):
-        some = directions[:, start : start + _AT_A_TIME] * inverse[:, None]
-        distances.append(_areas(*(_projected(each, mean, some) for each in (x, y))))
+        own = _projected(x, real.mean, real.directions[:, start : start + _AT_A_TIME])
+        distances.append(_areas(own, real.projected(start)))
     return float(np.mean(np.concatenate(distances)))
+
+
+@functools.lru_cache(maxsize=3)  # training and grids judge many models by the same real images
+def _real_level(y: Features, seed: int, level: int) -> "_RealLevel":
+    return _RealLevel(y, np.random.default_rng([seed, level]))
+
+
+class _RealLevel:
+    """One level of the real images: the directions, scaled by them, and their projections.
+
+    Attributes:
+      mean: of each number of a patch.
+      directions: [length, DIRECTIONS], each divided by the standard deviations.
+    """
+
+    def __init__(self, y: Features, rng: np.random.Generator):
+        length = y.length // PATCHES
+        mean, std = _scale(y, length // SIDE**2)
+        directions = rng.standard_normal((length, DIRECTIONS))
+        directions /= np.linalg.norm(directions, axis=0)
+        self.mean = np.tile(mean, SIDE**2)
+        self.directions = directions * (1 / np.tile(std, SIDE**2))[:, None]
+        self._features = y
+        self._keeps = len(y) * PATCHES * DIRECTIONS * 4 <= _KEPT
+        self._kept: dict[int, np.ndarray] = {}
+
+    def projected(self, start: int) -> np.ndarray:
+        """Sorted projections on `_AT_A_TIME` directions from `start` on."""
+        if start in self._kept:
+            return self._kept[start]
+        found = _projected(
+            self._features, self.mean, self.directions[:, start : start + _AT_A_TIME]
+        )
+        if self._keeps:
+            self._kept[start] = found
+        return found
 
 
 def _scale(y: Features, channels: int) -> tuple[np.ndarray, np.ndarray]:
