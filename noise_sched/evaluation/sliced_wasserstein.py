@@ -113,25 +113,26 @@ def _scale(y: Features, channels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _projected(features: Features, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Sorted projections of all patches, [patches, directions]."""
-    found = np.empty((len(features) * PATCHES, directions.shape[1]), np.float32)
+    """Sorted projections of all patches, [directions, patches]."""
+    found = np.empty((directions.shape[1], len(features) * PATCHES), np.float32)
     start = 0
     for block in features.blocks():
         patches = block.reshape(-1, len(mean))
-        found[start : start + len(patches)] = (patches - mean) @ directions
+        found[:, start : start + len(patches)] = directions.T @ (patches - mean).T
         start += len(patches)
-    found.sort(axis=0)
+    found.sort(axis=1)
     return found
 
 
 def _areas(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The areas between the quantile functions of sorted columns, [directions]; exact for any two counts."""
-    ends = np.unique(np.concatenate([np.arange(1, len(each) + 1) / len(each) for each in (x, y)]))
+    """The areas between the quantile functions of sorted rows, [directions]; exact for any two counts."""
+    counts = x.shape[1], y.shape[1]
+    ends = np.unique(np.concatenate([np.arange(1, count + 1) / count for count in counts]))
     widths = np.diff(ends, prepend=0)
     middle = ends - widths / 2
-    rows_x, rows_y = (np.minimum((middle * len(e)).astype(int), len(e) - 1) for e in (x, y))
+    at_x, at_y = (np.minimum((middle * count).astype(int), count - 1) for count in counts)
     gaps = (
-        np.abs(x[rows_x, i].astype(np.float64) - y[rows_y, i].astype(np.float64))
-        for i in range(x.shape[1])
+        np.abs(one[at_x].astype(np.float64) - other[at_y].astype(np.float64))
+        for one, other in zip(x, y, strict=True)
     )
     return np.array([widths @ gap for gap in gaps])
