@@ -58,7 +58,8 @@ class Judging:
         first = _First(images)
         report = judge(first)
         extraction.forget(report.generated)
-        picture = labelled_grid(first.pixels, first.labels[: len(first.pixels)])
+        shown = first.shown()
+        picture = labelled_grid(shown, first.labels[: len(shown)])
         with files.whole(folder / record.SAMPLES) as file:
             picture.save(file, format="png")
         source = self._sources.of(exp)
@@ -95,7 +96,7 @@ class _First:
         self._images = images
         self.name, self.shape, self.labelled = images.name, images.shape, images.labelled
         self.labels, self.piece = images.labels, images.piece
-        self.pixels = np.zeros((0, *images.shape), np.uint8)
+        self._pixels = np.zeros((0, *images.shape), np.uint8)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -107,9 +108,16 @@ class _First:
     def read(self, start: int, stop: int) -> Batch:
         """Images start ... stop - 1."""
         batch = self._images.read(start, stop)
-        if start == len(self.pixels) < _SHOWN:
-            self.pixels = np.concatenate([self.pixels, batch.images])[:_SHOWN]
+        if start == len(self._pixels) < _SHOWN:
+            self._pixels = np.concatenate([self._pixels, batch.images])[:_SHOWN]
         return batch
+
+    def shown(self) -> np.ndarray:
+        """The first images, at most `_SHOWN`: drawn anew where a judging that was killed had read them."""
+        wanted = min(_SHOWN, len(self))
+        if len(self._pixels) < wanted:
+            self._pixels = self._images.read(0, wanted).images
+        return self._pixels
 
 
 def _write(path: pathlib.Path, content: Any) -> None:
