@@ -1,12 +1,15 @@
 """Tables of a grid as pictures: heat maps, curves of many settings, and samples."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+_LETTERS = 11  # of a title, to the inch
 
 
 class Entry(NamedTuple):
@@ -43,15 +46,21 @@ def heat_maps(panels: Sequence[Panel], title: str, *, low_is_good: bool, apart: 
       low_is_good: whether small values are bright.
       apart: whether colours are scaled in each column by itself, since columns cannot be compared.
     """
-    widths = [1.6 + 1.15 * len(panel.columns) for panel in panels]
+    widths = [_label_width(panel) + 1.15 * len(panel.columns) for panel in panels]
     height = 1.3 + 0.42 * max(len(panel.rows) for panel in panels)
-    figure = Figure(figsize=(max(sum(widths), 4.5), height), layout="constrained")
+    width = max(sum(widths), 4.5)
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(textwrap.fill(title, int(_LETTERS * width)), fontsize=11)
     all_axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)
     for axes, panel in zip(all_axes.flat, panels, strict=True):
         _heat_map(axes, panel, low_is_good, apart)
     return figure
+
+
+def _label_width(panel: Panel) -> float:
+    """Inches that the names of the rows take, and the axis beside them."""
+    return 0.6 + max(map(len, map(str, panel.rows)), default=0) / 13
 
 
 def _heat_map(axes: Any, panel: Panel, low_is_good: bool, apart: bool) -> None:
