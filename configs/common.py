@@ -181,6 +181,7 @@ def _tiny_rin(config: ConfigDict) -> None:
     config.data.update(name="digits", image_size=2 * config.network.patch_size, data_dir="")
     config.network.update(
         dtype="float32",  # a CPU gains nothing by less
+        remat="none",
         num_layers=(1, 1),
         latent_slots=6,
         latent_dim=16,
