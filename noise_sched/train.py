@@ -10,6 +10,7 @@ Everything that sampling needs ends up there. A second training in it is refused
 A run that a signal stopped, all saved, ends with exit code 75: start it again.
 """
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -73,7 +74,8 @@ def _train(
     config = exp.config
 
     # 2. The state: from shapes alone to a layout, then restored or made.
-    abstract, shardings = training.layout(exp, mesh)
+    init = functools.partial(training.new_state, exp)
+    abstract, shardings = training.layout(exp, mesh, init)
     checkpoints = Checkpoints(
         workdir.checkpoints(folder), keep=config.train.keep, digests=config.train.digests
     )
@@ -89,7 +91,7 @@ def _train(
         process_count=jax.process_count(),
     )
     if restored is None:
-        state = partitioning.create_sharded(lambda: training.new_state(exp), shardings)
+        state = partitioning.create_sharded(init, shardings)
         start = 0
     else:
         state, start = restored.state, restored.step

@@ -1,7 +1,7 @@
 """The training of an experiment: its state before the first step, and its step as a pure function."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -53,9 +53,17 @@ def mesh_of(exp: Experiment, devices: Sequence[jax.Device] | None = None) -> Mes
     return mesh
 
 
-def layout(exp: Experiment, mesh: Mesh) -> tuple[TrainState, Any]:
-    """The shapes of the state, and where each of its arrays lies; nothing is allocated."""
-    abstract = jax.eval_shape(lambda: new_state(exp))
+def layout(
+    exp: Experiment, mesh: Mesh, init: Callable[[], TrainState] | None = None
+) -> tuple[TrainState, Any]:
+    """The shapes of the state, and where each of its arrays lies; nothing is allocated.
+
+    Args:
+      exp: the experiment.
+      mesh: of the run.
+      init: makes the state, as `new_state`; the function that will be compiled, which is then traced once.
+    """
+    abstract = jax.eval_shape(functools.partial(new_state, exp) if init is None else init)
     rules = getattr(exp.network, "partition_rules", ())  # a network need not be an ImageNetwork
     return abstract, partitioning.state_shardings(abstract, mesh, rules)
 
