@@ -22,10 +22,7 @@ SCHEDULES = ("cosine(0.2, 1.0, tau=1.0)", "linear()")
 
 def get_config(variant=None):
     """The base config; `variant` as above."""
-    variant = small.variant_of(variant)
-    if not variant:
-        return imagenet64_rin.get_config()
-    return small.tiny(small.base("digits")) if variant == "tiny" else small.base(variant)
+    return small.config_of(variant, imagenet64_rin.get_config)
 
 
 def sweep(variant=None):

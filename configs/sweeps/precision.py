@@ -4,7 +4,7 @@
 
 Behind the colon: a data set at our scale (digits, mnist5k, dead_leaves), tiny, or nothing for ImageNet-64,
 which takes TPU pods. Parameters, norms, softmax and the tokens between layers are float32 in both; seeds are
-the same, so that two runs see the same images and noise. Expected: docs/results/precision.md.
+the same, so that two runs see the same images and noise. Not measured yet.
 """
 
 from configs import imagenet64_rin
@@ -19,10 +19,7 @@ TYPES = ("float32", "bfloat16")
 
 def get_config(variant=None):
     """The base config; `variant` as above."""
-    variant = small.variant_of(variant)
-    if not variant:
-        return imagenet64_rin.get_config()
-    return small.tiny(small.base("digits")) if variant == "tiny" else small.base(variant)
+    return small.config_of(variant, imagenet64_rin.get_config)
 
 
 def sweep(variant=None):

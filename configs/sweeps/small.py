@@ -8,6 +8,8 @@ At every resolution an image is 4 x 4 patches, so that the network, its cost and
 stay the same, and only the images change.
 """
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 
 from configs import common, digits
@@ -58,6 +60,18 @@ def tiny(config: ConfigDict) -> ConfigDict:
 
 def _resolution(size: int) -> Cell:
     return {"data.image_size": size, "network.patch_size": size // _PATCHES}
+
+
+def config_of(variant: str | None, paper: Callable[[], ConfigDict]) -> ConfigDict:
+    """The base config of a sweep's variant; `paper` makes that of the paper's scale.
+
+    Raises:
+      ValueError: as `variant_of`.
+    """
+    variant = variant_of(variant)
+    if not variant:
+        return paper()
+    return tiny(base("digits")) if variant == "tiny" else base(variant)
 
 
 def variant_of(variant: str | None) -> str:
