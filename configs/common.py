@@ -90,6 +90,7 @@ def base() -> ConfigDict:
                 batch_size=1024,
                 microbatches=1,
                 time="uniform()",  # how a batch's t are drawn; "stratified()" spreads them evenly
+                density="fixed()",  # "adaptive()" draws more of them where the loss is large
                 skip_nonfinite=3,  # so many steps in a row may be not finite before training stops
                 stop_if_unsaved=True,  # where a checkpoint fails twice; False goes on, unsaved
                 digests=True,  # of every array saved, verified when it is read

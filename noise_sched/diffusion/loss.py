@@ -40,9 +40,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from noise_sched.diffusion import times
+from noise_sched.diffusion import by_level, times
+from noise_sched.diffusion import density as densities
 from noise_sched.diffusion.conditioning import Conditioning
 from noise_sched.diffusion.denoiser import Memory, Preconditioner
+from noise_sched.diffusion.density import Density
 from noise_sched.diffusion.input_scale import InputScale
 from noise_sched.diffusion.numbers import Leaf, is_off, is_plain, require
 from noise_sched.diffusion.parametrization import Parametrization
@@ -99,6 +101,7 @@ class Objective:
         al. compare 0.1.
       uncertainty: weigh the levels by what the network makes of their error, equation (2).
       time: how the times of a batch are drawn.
+      density: at which of them training spends its draws; the expected loss is the same.
 
     Raises:
       ValueError: where a value is out of range; and from `loss`, where two parts have different ideas of
@@ -118,6 +121,7 @@ class Objective:
     reduction: str = dataclasses.field(default="mean", metadata={"static": True})
     uncertainty: bool = dataclasses.field(default=False, metadata={"static": True})
     time: Times = times.uniform()
+    density: Density = densities.fixed()
 
     def __post_init__(self):
         if is_plain(self.offset_noise):
@@ -152,7 +156,8 @@ class Objective:
         x0: Images,
         memory: Memory,
         log_variance: LogVariance | None = None,
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        carried: densities.State = None,
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of one batch.
 
         Args:
@@ -161,14 +166,17 @@ class Objective:
           x0: images in [-1, 1], [batch, ...].
           memory: the network's empty memory.
           log_variance: u of equation (2), from the network's condition; needed with `uncertainty` only.
+          carried: the state of `density`; None is that before the first step.
 
         Returns:
-          The scalar loss and the metrics {"mse": the unweighted error}, with `uncertainty` also
-          {"log_variance": the mean of u}.
+          The scalar loss and the metrics: "mse", the unweighted error; with `uncertainty` "log_variance", the
+          mean of u; "levels/...", sums by noise level (`by_level`); and "density/...", what `density` has
+          seen.
         """
         _check_one_sigma_data(self.sigma_data)
         t_key, eps_key, memory_key, first_key, key = jax.random.split(key, 5)
-        t = self.time(t_key, x0.shape[0], x0.dtype)
+        u = self.time(t_key, x0.shape[0], x0.dtype)
+        t, importance = self.density.draw(self.density.init() if carried is None else carried, u)
         eps = self._noise(eps_key, x0)
         level, rate = self.level_at(t)
         x = diffuse(level, x0, eps)
@@ -180,16 +188,20 @@ class Objective:
         out, _ = self.preconditioner.output(lambda *args: network(key, *args), x, level, memory)
 
         errors = self.errors(level, x, out, x0, eps)
-        values, metrics = (
-            self.weight(level, self.loss_space, rate) * errors,
-            {"mse": jnp.mean(errors)},
-        )
+        values = weighted = self.weight(level, self.loss_space, rate) * errors
+        metrics = {"mse": jnp.mean(importance * errors)}
         if self.uncertainty:
             if log_variance is None:
                 raise ValueError("uncertainty needs the network's log_variance.")
             u = log_variance(self.conditioning(level))
-            values, metrics["log_variance"] = values * jnp.exp(-u) + u, jnp.mean(u)
-        loss = jnp.mean(values)
+            weighted = values * jnp.exp(-u)
+            values, metrics["log_variance"] = weighted + u, jnp.mean(importance * u)
+        seen = self.density.seen(t, weighted)
+        metrics |= {densities.PREFIX + name: value for name, value in seen.items()}
+        found = self.parametrization.to_prediction(level, x, out).x0
+        x0_error = jnp.mean(jnp.square(x0 - found), axis=tuple(range(1, x0.ndim)))
+        metrics |= by_level.recorded(level.logsnr, importance, values, x0_error, x0)
+        loss = jnp.mean(importance * values)
         if self.reduction == "sum":
             loss *= math.prod(x0.shape[1:])
         return loss, metrics

@@ -173,6 +173,10 @@ class Sampling:
             return None
         return process.level(self.schedule.logsnr(grid.targets(self.steps)))
 
+    def guided(self, conditional: Denoise, other: Denoise) -> Denoise:
+        """The denoiser that the solver calls: guidance, then the threshold."""
+        return self.threshold(self.guidance(conditional, other))
+
     def draw(
         self,
         keys: Key[Array, "batch"],
@@ -195,7 +199,7 @@ class Sampling:
           memories: the first memory of either denoiser.
           targets: the `targets`, computed once.
         """
-        denoise = self.threshold(self.guidance(conditional, other))
+        denoise = self.guided(conditional, other)
         x_T = initial_noise(keys, jax.tree.map(lambda field: field[0], levels), shape)
         memory = self.guidance.memory(*memories)
         images: Any = sample(

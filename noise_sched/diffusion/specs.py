@@ -21,6 +21,7 @@ from typing import Any, get_args
 from noise_sched.diffusion import (
     clocks,
     conditioning,
+    density,
     grids,
     guidance,
     input_scale,
@@ -48,6 +49,7 @@ KINDS: dict[str, ModuleType] = {
     "guidance": guidance,
     "threshold": thresholding,
     "time": times,
+    "density": density,
 }
 
 

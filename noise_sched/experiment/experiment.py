@@ -77,7 +77,7 @@ class Experiment:
 
     def loss(
         self, params: Any, key: Key[Array, ""], batch: dict[str, Array]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The training loss of a batch {"image": [b, h, w, c] in [-1, 1], "label": [b]}."""
         return loss.loss(self.hyper, params, key, batch, network=self.network)
 
@@ -111,22 +111,33 @@ class Experiment:
         @jax.jit
         def run(params, keys, label, guide_params=None, levels=None, targets=None, hyper=None):
             exp = self if hyper is None else dataclasses.replace(self, hyper=hyper)
-            if guide is not None:
-                other = guide.denoiser(guide_params, label)
-            else:
-                other = exp.denoiser(params, jnp.full_like(label, NO_CLASS))
-            first = [each.network.initial_memory(label.shape[0]) for each in (self, guide or self)]
             return self.sampling.draw(
                 keys,
-                exp.denoiser(params, label),
-                other,
+                *exp.two_denoisers(params, label, guide, guide_params),
                 self.levels if levels is None else levels,
                 self.image_shape,
-                memories=(first[0], first[1]),
+                memories=self.first_memories(label.shape[0], guide),
                 targets=self.targets if levels is None else targets,
             )
 
         return run
+
+    def two_denoisers(
+        self,
+        params: Any,
+        label: Int[Array, "batch"],
+        guide: "Experiment | None" = None,
+        guide_params: Any = None,
+    ) -> tuple[Denoise, Denoise]:
+        """The denoiser of the wanted images, and the one that guidance steers away from."""
+        if guide is not None:
+            return self.denoiser(params, label), guide.denoiser(guide_params, label)
+        return self.denoiser(params, label), self.denoiser(params, jnp.full_like(label, NO_CLASS))
+
+    def first_memories(self, count: int, guide: "Experiment | None" = None) -> tuple[Any, Any]:
+        """The first memory of either of the `two_denoisers`, for `count` images."""
+        first, second = (each.network.initial_memory(count) for each in (self, guide or self))
+        return first, second
 
     @property
     def facts(self) -> Facts:

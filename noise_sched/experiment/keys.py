@@ -36,5 +36,11 @@ def of_levels(seed: int) -> Key[Array, ""]:
     return _tagged(seed, "levels")
 
 
+def of_fitted_steps(seed: int) -> KeyPair:
+    """The keys of two sets of noise: one that steps are fitted to, one on which they are judged."""
+    fitted, judged = jax.random.split(_tagged(seed, "fitted steps"))
+    return fitted, judged
+
+
 def _tagged(seed: int, purpose: str) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))

@@ -15,9 +15,18 @@ NO_CLASS = -1  # the label of "no class"
 
 
 def loss(
-    hyper: Hyper, params: Any, key: Key[Array, ""], batch: dict[str, Array], *, network: nn.Module
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The loss of a batch {"image": [b, h, w, c] in [-1, 1], "label": [b]}, and its metrics."""
+    hyper: Hyper,
+    params: Any,
+    key: Key[Array, ""],
+    batch: dict[str, Array],
+    *,
+    network: nn.Module,
+    density: Any = None,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The loss of a batch {"image": [b, h, w, c] in [-1, 1], "label": [b]}, and its metrics.
+
+    `density` is the state of the training density, None that before the first step.
+    """
     drop_key, key = jax.random.split(key)
     x0, label = batch["image"], batch["label"]
     dropped = jax.random.bernoulli(drop_key, hyper.label_dropout, label.shape)
@@ -37,7 +46,7 @@ def loss(
         return network.apply({"params": params}, noise_cond, method="log_variance")
 
     memory = network.initial_memory(x0.shape[0])
-    return hyper.complete_objective.loss(key, call, x0, memory, log_variance)
+    return hyper.complete_objective.loss(key, call, x0, memory, log_variance, density)
 
 
 def apply(

@@ -134,6 +134,7 @@ KEYS: Mapping[str, Range | type] = {
     "train.steps": _EVERY,
     "train.batch_size": _whole(1, _IMAGES),
     "train.time": str,
+    "train.density": str,
     "train.skip_nonfinite": _COUNT,
     "train.stop_if_unsaved": bool,
     "train.digests": bool,

@@ -30,7 +30,13 @@ def new_state(exp: Experiment, pair: keys.KeyPair | None = None) -> TrainState:
     """The state before the first step; `pair` are the keys of another seed than the config's."""
     params_key, run_key = keys.of_training(exp.config.seed) if pair is None else pair
     params = exp.init_params(params_key)
-    return TrainState.create(params, exp.optimizer, run_key, ema_stds=exp.config.ema.stds)
+    return TrainState.create(
+        params,
+        exp.optimizer,
+        run_key,
+        ema_stds=exp.config.ema.stds,
+        density=exp.objective.density.init(),
+    )
 
 
 def mesh_of(exp: Experiment, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -80,6 +86,7 @@ def step_of(exp: Experiment, mesh: Mesh | None = None) -> Step:
         infinite_gradient=config.optimizer.infinite_gradient,
         microbatches=config.train.microbatches,
         mesh=mesh,
+        new_density=lambda hyper, *seen: hyper.objective.density.update(*seen),
     )
 
 

@@ -62,6 +62,7 @@ _LATER: dict[str, Any] = {
     "sample.ema_std": 0.0,
     "partition.mesh": "",
     "train.time": "uniform()",
+    "train.density": "fixed()",
     "train.skip_nonfinite": 3,  # decides when a run stops, not what it becomes
     "train.stop_if_unsaved": True,
     "train.digests": True,

@@ -1,15 +1,12 @@
 """Compiled functions of a trained model that many cells share: their numbers are arguments."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from noise_sched.diffusion.process import diffuse
-from noise_sched.experiment import Experiment, keys
+from noise_sched.experiment import Experiment, level_errors
 from noise_sched.experiment.hyper import Hyper, stack
 
 LEVELS = 24
@@ -47,12 +44,9 @@ class Programs:
         Returns:
           {"logsnr": of each level, input scale included, "error": the mean of |x0 - prediction|^2 there}.
         """
-        program = self._of(exp, "errors", lambda: jax.jit(_error_of(exp)))
-        key, numbers = keys.of_levels(exp.config.sample.seed), _numbers(hyper)
-        times = (np.arange(LEVELS) + 0.5) / LEVELS
-        found = [program(params, numbers, key, batch, jnp.float32(t)) for t in times]
-        rows = np.asarray(jax.device_get(found), np.float64)
-        return {"logsnr": rows[:, 0].tolist(), "error": rows[:, 1].tolist()}
+        program = self._of(exp, "errors", lambda: jax.jit(level_errors.program(exp)))
+        found = level_errors.measure(exp, _numbers(hyper), params, batch, LEVELS, program)
+        return {"logsnr": found.logsnr.tolist(), "error": found.error.tolist()}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -66,16 +60,3 @@ class Programs:
 
 def _numbers(hyper: Hyper) -> Hyper:
     return jax.tree.map(lambda x: x[0], stack([hyper]))
-
-
-def _error_of(exp: Experiment) -> Callable[..., Any]:
-    def error(params: Any, hyper: Hyper, key: Any, batch: Any, t: Any) -> Any:
-        own = dataclasses.replace(exp, hyper=hyper)
-        x0 = batch["image"]
-        level, _ = own.objective.level_at(jnp.full(len(x0), t))
-        x = diffuse(level, x0, jax.random.normal(key, x0.shape))
-        memory = exp.network.initial_memory(len(x0))
-        found, _ = own.denoiser(params, batch["label"])(x, level, memory)
-        return level.logsnr[0], jnp.mean(jnp.square(x0 - found.x0))
-
-    return error

@@ -274,12 +274,13 @@ def _state_item(state: TrainState) -> dict[str, Any]:
         key = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=sharding)
     else:
         key = jax.random.key_data(state.key)
-    return {
+    item = {
         "step": state.step,
         "params": state.params,
         "opt_state": state.opt_state,
         "key": key,
     }
+    return item if state.density is None else item | {"density": state.density}
 
 
 def _key_impl(key: jax.ShapeDtypeStruct) -> Any:

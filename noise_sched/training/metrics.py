@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from noise_sched.training import faults, files
+from noise_sched.training import by_level, faults, files
 from noise_sched.training.files import Folder
 
 METRICS_FILE = "metrics.jsonl"
@@ -90,13 +90,18 @@ class MetricWriter:
         self.close()
 
     def scalars(
-        self, step: int, values: Mapping[str, Any], *, wall: Mapping[str, float] | None = None
+        self,
+        step: int,
+        values: Mapping[str, Any],
+        *,
+        wall: Mapping[str, float] | None = None,
+        levels: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """Writes named numbers of one step, each a scalar or an array of one per cell of a grid.
 
         JSON has those that are not finite as strings, and those of the cells as a list; TensorBoard has a
         series for each cell, "loss/3". `wall` are the run's seconds so far, by what they were spent on, for
-        JSON alone.
+        JSON alone. `levels` are figures by noise level (`by_level.taken`), in TensorBoard "levels/loss/-3.5".
         """
         if self._lines is None:
             return
@@ -105,6 +110,8 @@ class MetricWriter:
         line["time"] = round(time.time(), 3)
         if wall:
             line["wall"] = {kind: round(seconds, 3) for kind, seconds in wall.items()}
+        if levels:
+            line["levels"] = _as_json({name: list(row) for name, row in levels.items()})
         self._lines.add(json.dumps(line))
         if self._can_take_events():
             for name, value in values.items():
@@ -112,6 +119,8 @@ class MetricWriter:
                 series = {f"{name}/{cell}": v for cell, v in cells} or {name: value}
                 for each, number in series.items():
                     self._events.add_scalar(each, number, int(step))
+            for tag, number in by_level.series(levels or {}):
+                self._events.add_scalar(tag, number, int(step))
 
     def has(self, step: int, prefix: str) -> bool:
         """Whether the file held a value of that step, its name beginning so, when it was opened."""

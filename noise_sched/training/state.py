@@ -24,6 +24,7 @@ class TrainState:
       ema_params: the moving average of the parameters, a tree like `params`; with averages of
         power-function shape a dict of such trees by width, see `power_ema.arrange`.
       key: a typed PRNG key, the same for the whole run; step k draws from `fold_in(key, k)`.
+      density: what a training density that adapts has learnt so far; None without one.
     """
 
     step: Any
@@ -31,6 +32,7 @@ class TrainState:
     opt_state: Any
     ema_params: Any
     key: Any
+    density: Any = None
 
     @classmethod
     def create(
@@ -40,6 +42,7 @@ class TrainState:
         key: jax.Array,
         *,
         ema_stds: Sequence[float] = (),
+        density: Any = None,
     ) -> "TrainState":
         """The state before the first step; the moving averages are copies of `params`.
 
@@ -48,6 +51,7 @@ class TrainState:
           optimizer: the transformation that the train step will use.
           key: a typed key (`jax.random.key`).
           ema_stds: relative widths of power-function averages; () for one plain average.
+          density: of a training density, before the first step.
 
         Raises:
           ValueError: if `key` is not a typed key, or a width is out of range.
@@ -64,4 +68,5 @@ class TrainState:
             # In buffers of their own, so that both can be donated.
             ema_params=jax.tree.map(jnp.copy, power_ema.arrange(params, ema_stds)),
             key=jnp.copy(key),
+            density=density,
         )

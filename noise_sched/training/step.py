@@ -24,10 +24,11 @@ from noise_sched.training import learning_rate, partitioning, power_ema
 from noise_sched.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-LossFn = Callable[[Any, Any, jax.Array, Any], tuple[jax.Array, Metrics]]
+LossFn = Callable[..., tuple[jax.Array, Metrics]]
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 
+_OF_DENSITY = "density/"  # metrics of this prefix are for `new_density` alone
 _OWN_METRICS = ("loss", "grad_norm", "param_norm", "learning_rate", "finite", "bad_gradients")
 
 
@@ -41,6 +42,7 @@ def make_step(
     infinite_gradient: float = 1e5,
     microbatches: int = 1,
     mesh: Mesh | None = None,
+    new_density: Callable[[Any, Any, Metrics], Any] | None = None,
 ) -> Step:
     """The step of one model as a pure function, which is not compiled yet.
 
@@ -51,7 +53,7 @@ def make_step(
 
     Args:
       loss_fn: `(hyper, params, key, batch) -> (loss, metrics)`, the loss a mean over the batch, metrics
-        a dict of scalars.
+        a dict of scalars; those named "levels/..." may be arrays, see `window`.
       make_optimizer: `hyper` -> an optax transformation, whose state has the same structure whatever the
         numbers; clipping the gradient is its business.
       new_weight: `(hyper, step)` -> the weight 1 - d of the new parameters in the moving average, see
@@ -65,6 +67,9 @@ def make_step(
       microbatches: compute the gradient in this many equal parts of the batch, one after the other,
         and average: less memory, the same mean loss. Each part has a key of its own.
       mesh: over which each of those parts is spread; None for one device.
+      new_density: `(hyper, density, seen)` -> the density of the next step, where `seen` are the metrics
+        "density/NAME" by their names; `loss_fn` is then given the state's own as `density=`. Like the
+        parameters, it stays as it was where a step is not finite.
 
     Returns:
       `step(state, batch, hyper) -> (state, metrics)`. Metrics are scalars: loss, grad_norm (before any
@@ -80,8 +85,9 @@ def make_step(
 
     def step(state: TrainState, batch: Any, hyper: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
+        given = {} if new_density is None else {"density": state.density}
         (loss, extra), grads = _value_and_grad(
-            functools.partial(loss_fn, hyper),
+            functools.partial(loss_fn, hyper, **given),
             state.params,
             key,
             batch,
@@ -90,6 +96,11 @@ def make_step(
         )
         if clash := sorted(set(extra) & set(_OWN_METRICS)):
             raise ValueError(f"loss_fn's metrics may not be named {clash}: the step reports those")
+        names = [name for name in extra if name.startswith(_OF_DENSITY)]
+        seen = {name.removeprefix(_OF_DENSITY): extra.pop(name) for name in names}
+        density = state.density
+        if new_density is not None:
+            density = new_density(hyper, density, seen)
         if sanitize:
             grads, extra = _sanitized(grads, extra, infinite_gradient)
 
@@ -114,6 +125,7 @@ def make_step(
             opt_state=keep(opt_state, state.opt_state),
             ema_params=keep(ema_params, state.ema_params),
             key=state.key,
+            density=keep(density, state.density),
         )
         metrics = {
             "loss": loss,

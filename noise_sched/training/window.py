@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from noise_sched.training import by_level
 from noise_sched.training.goodput import Clock
 from noise_sched.training.metrics import MetricWriter, plain
 from noise_sched.training.progress import Progress
@@ -51,11 +52,12 @@ class Window:
         finite = [row for row in self._rows if np.any(row["finite"])]
         names = [n for n in finite[-1] if n not in ("finite", "step")] if finite else []
         means = {n: _mean(n, [row for row in finite if n in row]) for n in names}
+        means, levels = by_level.taken(means)
         skipped = sum(1 - np.asarray(row["finite"]) for row in self._rows)
         if np.any(skipped):
             means["skipped"] = skipped
         if means and self._writer is not None:
-            self._writer.scalars(step, means, wall=self._clock.totals())
+            self._writer.scalars(step, means, wall=self._clock.totals(), levels=levels)
             self._clock.write(step)
         self.means = means or self.means
         self._rows.clear()
@@ -69,6 +71,7 @@ class Window:
 def _mean(name: str, rows: Sequence[dict[str, Any]]) -> Any:
     """The mean over the finite steps; in a grid of each cell, NaN of one that has none."""
     values, finite = (np.asarray([row[n] for row in rows]) for n in (name, "finite"))
+    finite = finite.reshape(finite.shape + (1,) * (values.ndim - finite.ndim))  # bins of a level
     count = np.sum(finite, axis=0)
     total = np.sum(np.where(finite > 0, values, 0.0), axis=0)
     return total / np.where(count > 0, count, np.nan)

@@ -19,6 +19,7 @@ Sources: Ho et al. 2020 (arXiv 2006.11239), Nichol & Dhariwal 2021 (arXiv 2102.0
 """
 
 import dataclasses
+import itertools
 import math
 from types import ModuleType
 from typing import Any
@@ -329,6 +330,42 @@ class from_alpha_bars(TableSchedule):
         abar = np.asarray(self.alpha_bars)
         with np.errstate(divide="ignore"):
             return np.log(abar) - np.log1p(-abar)
+
+
+@register_pytree
+@dataclasses.dataclass(frozen=True)
+class from_levels(TableSchedule):
+    """A sampling path, level by level, such as `python -m noise_sched.fit_steps` writes.
+
+    With `grid='uniform()'` and as many steps as there are levels, these are the levels that are visited, and
+    clean data after them; with another number of steps logSNR is interpolated.
+
+    Attributes:
+      logsnr_path: of each level, noisiest first, increasing.
+      zero_snr: whether a level of pure noise comes before them.
+    """
+
+    logsnr_path: Leaf = dataclasses.field(metadata={"static": True})
+    zero_snr: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def __post_init__(self):
+        object.__setattr__(
+            self, "logsnr_path", _plain("from_levels(logsnr_path)", self.logsnr_path)
+        )
+        for k, (one, other) in enumerate(itertools.pairwise(self.logsnr_path), start=1):
+            require(
+                one < other,
+                f"from_levels: logSNR {other} of level {k + 1} after {one}: noise comes first, so the "
+                "numbers have to increase.",
+            )
+
+    @property
+    def num_levels(self) -> int:
+        return len(self.logsnr_path) + self.zero_snr
+
+    def table(self) -> Table:
+        """The levels, cleanest first."""
+        return np.asarray([*self.logsnr_path[::-1], *([-np.inf] if self.zero_snr else [])])
 
 
 def _plain(name: str, values: Any) -> tuple[float, ...]:

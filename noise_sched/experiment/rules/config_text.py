@@ -18,6 +18,7 @@ _KEYS = {
     "reduction": "loss.reduction",
     "uncertainty": "loss.uncertainty",
     "time": "train.time",
+    "density": "train.density",
 }
 
 
