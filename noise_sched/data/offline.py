@@ -22,8 +22,10 @@ MODULES = {
     "brightness": "noise_sched.data.brightness",
     "dead_leaves": "noise_sched.data.dead_leaves",
     "digits": "noise_sched.data.digits",
+    "large_leaves": "noise_sched.data.large_leaves",
     "mnist5k": "noise_sched.data.mnist5k",
     "photo_crops": "noise_sched.data.photo_crops",
+    "random_fields": "noise_sched.data.random_fields",
 }
 
 
