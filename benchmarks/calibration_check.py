@@ -71,7 +71,8 @@ def main() -> None:
     data = record.load(options.sweep).cells[0].config.data.name
     low, high = sorted({result.labels["size"] for result in sweep.results})
     print(
-        f"| data | figure | best b at {low} px | at {high} px | ratio | from the images | {low}/{high} | its root |"
+        f"| data | figure | best b at {low} px | at {high} px | ratio | from the images | {low}/{high} "
+        "| its root |"
     )
     print("|---" * 8 + "|")
     for figure in options.figure:

@@ -2,10 +2,11 @@ r"""Gaussian random fields of a known power spectrum, at any resolution from the
 
     (1)  S(f) ~ f^-1.5,     f in cycles across the image, two-dimensional,     S(0) that of f = 1
 
-periodic, grey, without classes. The exponent is less than that of photographs (about 2), so that fine detail has more of
-the variance. Scene i is a function of i alone; its image at a size is the mean over squares of a field of 64
-pixels a side, 0.5 + 0.18 times the field of unit variance, cut to [0, 1] (one pixel of 180 at 64). The data for which the
-best linear denoiser is the best of all, and all that `calibrate` assumes holds.
+periodic, grey, without classes. The exponent is less than that of photographs (about 2), so that fine
+detail has more of the variance. Scene i is a function of i alone; its image at a size is the mean over
+squares of a field of 64 pixels a side, 0.5 + 0.18 times the field of unit variance, cut to [0, 1] (one
+pixel of 180 at 64). The data for which the best linear denoiser is the best of all, and all that
+`calibrate` assumes holds.
 
 This module imports TFDS when it is imported: `noise_sched.data.offline` imports it only on use.
 """

@@ -1,4 +1,4 @@
-"""Random fields and large leaves: a resolution is the mean of the next, and the spectrum is the one promised."""
+"""Random fields and large leaves: resolutions are means of each other, the spectrum is the one promised."""
 
 import numpy as np
 import pytest
