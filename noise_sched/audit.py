@@ -1,13 +1,15 @@
 r"""Audits a training and sampling set-up for known flaws: `python -m noise_sched.audit`.
 
     python -m noise_sched.audit --config=configs/digits.py --out=audit
+    python -m noise_sched.audit --workdir=runs/digits
     python -m noise_sched.audit --diffusers=scheduler_config.json --steps=25 --guidance='cfg(7.5)'
     python -m noise_sched.audit --lin_table
 
 A table is printed. `--out` keeps report.json and report.png (gamma, logSNR, what training draws, where
 the steps fall); `--strict` exits with 1 where anything is more than a note; `--write_diffusers` keeps the
 set-up as a scheduler_config.json. What is looked for is `noise_sched/experiment/rules/`: the list
-by which training refuses a config.
+by which training refuses a config. Of a trained run, `--workdir`, it also says where training spent its
+draws, where the loss still falls, and which levels sampling skips.
 """
 
 import dataclasses
@@ -19,25 +21,30 @@ from typing import NamedTuple
 from absl import flags, logging
 
 from noise_sched import command_line
-from noise_sched.auditing import text
+from noise_sched.auditing import recommendation, text
 from noise_sched.auditing.report import Report, audit
 from noise_sched.diffusion import specs
 from noise_sched.diffusion.loss import Objective
 from noise_sched.diffusion.sampling import Sampling
-from noise_sched.experiment import facts_of
+from noise_sched.experiment import facts_of, workdir
 from noise_sched.experiment.rules.facts import PIXELS
 from noise_sched.interop.diffusers import judging, reading, writing
 from noise_sched.interop.diffusers.reader import FieldReport, Loaded
+from noise_sched.training import metrics
 
 
 class Audited(NamedTuple):
-    """A set-up and its report; `fields` are those of a diffusers file that are not simply used."""
+    """A set-up and its report.
+
+    `fields` are those of a diffusers file that are not simply used; `learnt` says what a run recorded.
+    """
 
     name: str
     objective: Objective
     sampling: Sampling
     report: Report
     fields: tuple[FieldReport, ...] = ()
+    learnt: str = ""
 
 
 def of_diffusers(path: str, steps: int, guidance: str) -> Loaded:
@@ -63,13 +70,17 @@ def main() -> None:
         if options.lin_table:
             print(text.lin_table_text())
             return
-        if (command_line.peek("config") is None) == (options.diffusers is None):
+        given = (command_line.peek("config"), options.diffusers, options.workdir)
+        if sum(each is not None for each in given) != 1:
             raise ValueError(
-                "give --config=configs/NAME.py or --diffusers=scheduler_config.json, one of them."
+                "give --config=configs/NAME.py, --workdir=runs/NAME or --diffusers=scheduler_config.json, "
+                "one of them."
             )
         _check_places(options.out, options.write_diffusers)
-        found = _of_config() if options.diffusers is None else _of_diffusers()
+        found = _found()
         print(f"{found.name}\n\n{text.as_text(found.report, _remarks(found.fields))}")
+        if found.learnt:
+            print(f"\n{found.learnt}")
         if options.write_diffusers:
             _write_diffusers(found, options.write_diffusers)
         if options.out:
@@ -78,6 +89,21 @@ def main() -> None:
             print(f"\nWritten to {options.out}")
     if options.strict and found.report.flawed:
         sys.exit(1)
+
+
+def _found() -> Audited:
+    if flags.FLAGS.workdir is not None:
+        return _of_workdir()
+    return _of_config() if flags.FLAGS.diffusers is None else _of_diffusers()
+
+
+def _of_workdir() -> Audited:
+    """A run's config, and what it recorded."""
+    folder = command_line.folder("workdir", "--workdir=runs/digits")
+    facts = facts_of(workdir.load_config(folder))
+    rows = metrics.read_metrics(folder)
+    learnt = recommendation.as_text(recommendation.bands(rows, facts.path), str(folder))
+    return Audited(str(folder), facts.objective, facts.sampling, audit(facts), learnt=learnt)
 
 
 def _of_config() -> Audited:
@@ -133,6 +159,7 @@ def _check_places(out: str | None, write_diffusers: str | None) -> None:
 def _define_flags() -> None:
     """Called by the binary only: in one process, as in the tests, several may be imported."""
     command_line.define_config_file()
+    flags.DEFINE_string("workdir", None, "The folder that training wrote.")
     flags.DEFINE_string("diffusers", None, "A scheduler_config.json of diffusers.")
     flags.DEFINE_integer(
         "steps", 50, "Sampling steps, with --diffusers.", lower_bound=1, upper_bound=1_000_000
