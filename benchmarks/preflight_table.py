@@ -24,6 +24,7 @@ from absl import logging
 
 from benchmarks import machine
 from noise_sched import experiment
+from noise_sched.experiment import ranges, workdir
 from noise_sched.preflight import chips, programs, text
 from noise_sched.preflight.programs import DoesNotFit
 
@@ -42,10 +43,11 @@ CONFIGS = {
     "ffhq64_edm": ("v5e:4x4", "v6e:2x2"),
     "afhqv2_64_edm": ("v5e:4x4", "v6e:2x2"),
 }
+_IDLE = ("sample.", "eval.", "train.steps", "train.checkpoint_every", "data.data_dir", "seed")
 MARK = "<!-- rows are made by benchmarks/preflight_table.py -->"
 
 
-def row(name: str, slice_name: str) -> list[str]:
+def row(name: str, slice_name: str, full_effort: bool) -> list[str]:
     """One config on one slice."""
     config = importlib.import_module(f"configs.{name}").get_config()
     topology = chips.parse(slice_name)
@@ -56,19 +58,24 @@ def row(name: str, slice_name: str) -> list[str]:
         settings.append(f"{config.train.microbatches} parts")
     told = ", ".join(settings)
     try:
-        program = programs.training_step(experiment.from_config(config), programs.devices(topology))
+        exp = experiment.from_config(config)
+        program = programs.training_step(exp, programs.devices(topology), full_effort=full_effort)
     except DoesNotFit as error:
         missing = f"**{error.needed / 2**30:.1f}** of {error.limit / 2**30:.1f}: does not fit"
         return [f"`{name}`", topology.name, told, missing, *[""] * 9]
     return text.row(f"`{name}`", told, program, topology)
 
 
-def key(name: str, slice_name: str) -> str:
-    """Changes with the config and the versions."""
-    config = importlib.import_module(f"configs.{name}").get_config().to_json(sort_keys=True)
-    parts = [config, metadata.version("jax"), metadata.version("libtpu")]
+def key(name: str, slice_name: str, full_effort: bool) -> str:
+    """Changes with what of the config enters the training step, and with the versions."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    leaves = {k: str(value) for k, value in ranges.leaves(config)}
+    later = {k: str(value) for k, value in workdir.LATER.items()}
+    # A key that has come since with a value that changes nothing leaves the rows valid.
+    kept = {k: v for k, v in leaves.items() if not k.startswith(_IDLE) and v != later.get(k)}
+    parts = [json.dumps(kept, sort_keys=True), metadata.version("jax"), metadata.version("libtpu")]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    return f"{name} {slice_name} {digest}"
+    return f"{name} {slice_name} {digest}{' full' if full_effort else ''}"
 
 
 def main() -> None:
@@ -80,6 +87,7 @@ def main() -> None:
         "--kept", type=pathlib.Path, default=pathlib.Path("docs/results/preflight.json")
     )
     parser.add_argument("--again", action="store_true", help="make all rows anew")
+    parser.add_argument("--full_effort", action="store_true", help="compile as training will")
     parser.add_argument("--rows_only", action="store_true", help="compile nothing")
     options = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
@@ -87,11 +95,11 @@ def main() -> None:
     rows = []
     for name in options.configs:
         for slice_name in options.slices or CONFIGS[name] or SLICES:
-            found = key(name, slice_name)
+            found = key(name, slice_name, options.full_effort)
             if options.rows_only and found not in kept:
                 continue
             if found not in kept or options.again:
-                kept[found] = row(name, slice_name)
+                kept[found] = row(name, slice_name, options.full_effort)
                 options.kept.parent.mkdir(parents=True, exist_ok=True)
                 options.kept.write_text(json.dumps(kept, indent=1))
             rows.append(kept[found])

@@ -5,8 +5,9 @@
     python -m launch.preflight --config=configs/imagenet64_rin.py --topology=v5e:4x4 --fit
 
 No TPU is used: the compiler comes with libtpu. What does not fit is told with what to change; with --fit
-that is tried. --topology is CHIP:SHAPE, of chips v4, v5e, v5p or v6e. docs/results/preflight.md has a table
-of all full-size configs.
+that is tried. The compiler is asked for little effort, which leaves sizes as they are and takes minutes
+instead of tens of minutes; --full_effort compiles what training would. --topology is CHIP:SHAPE, of chips
+v4, v5e, v5p or v6e. docs/results/preflight.md has a table of all full-size configs.
 """
 
 import os
@@ -27,7 +28,14 @@ from noise_sched.preflight.chips import Topology
 from noise_sched.preflight.programs import DoesNotFit, Program
 
 
-def run(config: ConfigDict, topology: Topology, *, fit: bool, sampler: bool) -> bool:
+def run(
+    config: ConfigDict,
+    topology: Topology,
+    *,
+    fit: bool,
+    sampler: bool,
+    full_effort: bool = False,
+) -> bool:
     """Reports on the programs of a config.
 
     Returns:
@@ -36,7 +44,8 @@ def run(config: ConfigDict, topology: Topology, *, fit: bool, sampler: bool) -> 
     slice_ = programs.devices(topology)
 
     def attempt(changed: ConfigDict) -> Program:
-        return programs.training_step(experiment.from_config(changed), slice_)
+        exp = experiment.from_config(changed)
+        return programs.training_step(exp, slice_, full_effort=full_effort)
 
     exp = experiment.from_config(config)
     try:
@@ -47,7 +56,7 @@ def run(config: ConfigDict, topology: Topology, *, fit: bool, sampler: bool) -> 
         fits = _try(config, topology, attempt) if fit else _advise(config, topology)
     if sampler:
         try:
-            found = programs.sampler(exp, slice_)
+            found = programs.sampler(exp, slice_, full_effort=full_effort)
             count = -(-config.sample.batch_size // topology.size) * topology.size
             print(text.of_program(found, topology, count))
         except DoesNotFit as error:
@@ -83,7 +92,8 @@ def main() -> None:
     with command_line.clear_errors():
         config = command_line.config()
         topology = chips.parse(command_line.required("topology", "--topology=v5e:16x16"))
-        fits = run(config, topology, fit=flags.FLAGS.fit, sampler=flags.FLAGS.sampler)
+        options = {name: flags.FLAGS[name].value for name in ("fit", "sampler", "full_effort")}
+        fits = run(config, topology, **options)
     sys.exit(0 if fits else 1)
 
 
@@ -91,6 +101,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("topology", None, "The slice: v5e:16x16, v4:4x4x8, ...")
     flags.DEFINE_bool("fit", False, "Try what makes a step fit that does not.")
     flags.DEFINE_bool("sampler", True, "Compile the sampler, too.")
+    flags.DEFINE_bool("full_effort", False, "Compile as training will: many times as long.")
     command_line.define_config_file()
 
 

@@ -73,13 +73,13 @@ def test_a_config_without_later_keys_means_what_it_meant(old):
     folder, config, _ = old
     path = folder / "config.json"
     first = json.loads(path.read_text())
-    later = [key for key in workdir._LATER if key.split(".")[1] in first.get(key.split(".")[0], {})]
+    later = [key for key in workdir.LATER if key.split(".")[1] in first.get(key.split(".")[0], {})]
     for key in later:
         room, name = key.split(".")
         first[room].pop(name)
     path.write_text(json.dumps(first))
     found = workdir.load_config(folder)
-    config.update_from_flattened_dict({key: workdir._LATER[key] for key in later})
+    config.update_from_flattened_dict({key: workdir.LATER[key] for key in later})
     assert found == config
     if config.network.name == "RIN":
         experiment.from_config(found)

@@ -45,7 +45,7 @@ _FREE += (
 _OBJECTIVE = {key_of(Objective, field.name): field.name for field in dataclasses.fields(Objective)}
 
 # Keys that came after the first workdirs were written, with the values that change nothing.
-_LATER: dict[str, Any] = {
+LATER: dict[str, Any] = {
     "augment.probability": 0.0,
     "loss.reduction": "mean",
     "loss.uncertainty": False,
@@ -73,7 +73,7 @@ _LATER: dict[str, Any] = {
     "eval.best": "",
     "eval.weights": "",
 }
-# A network's fields are its class's own: those of `_LATER` are RIN's.
+# A network's fields are its class's own: those of `LATER` are RIN's.
 _LATER_OF_EDM2: dict[str, Any] = {"network.scan": False, "network.pad_channels": 1}
 
 
@@ -304,7 +304,7 @@ def _with_later(config: dict) -> dict:
     """A config with the keys that did not exist when it was written."""
     _rename(config)
     network = config.get("network", {}).get("name")
-    later = {k: v for k, v in _LATER.items() if network == "RIN" or not k.startswith("network.")}
+    later = {k: v for k, v in LATER.items() if network == "RIN" or not k.startswith("network.")}
     for key, value in (later | (_LATER_OF_EDM2 if network == "EDM2" else {})).items():
         room, name = key.split(".")
         config.setdefault(room, {}).setdefault(name, value)

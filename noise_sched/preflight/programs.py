@@ -30,6 +30,9 @@ _ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
 }
+# What the compiler does for a faster program, such as choosing the tiles of each convolution, takes most of
+# its time and leaves operations and collectives as they are (docs/results/preflight.md has both).
+_LITTLE_EFFORT = {"exec_time_optimization_effort": -1.0}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # What the compiler says of a program that does not fit.
 _TOO_MUCH = (
@@ -114,8 +117,10 @@ def devices(topology: Topology) -> list[jax.Device]:
     return list(found)
 
 
-def training_step(exp: Experiment, chips: Sequence[jax.Device]) -> Program:
-    """The step that `train` would compile.
+def training_step(
+    exp: Experiment, chips: Sequence[jax.Device], *, full_effort: bool = False
+) -> Program:
+    """The step that `train` would compile; with `full_effort` as `train` would, in many times the time.
 
     Raises:
       ConfigError: if config.partition.mesh and the batch do not fit the chips.
@@ -126,10 +131,10 @@ def training_step(exp: Experiment, chips: Sequence[jax.Device]) -> Program:
     state = partitioning.with_shardings(abstract, shardings)
     batch = _batch(exp, mesh)
     step = training.compiled_step(exp, mesh, shardings)
-    return _compiled("training step", step, (state, batch), mesh.size)
+    return _compiled("training step", step, (state, batch), mesh.size, full_effort)
 
 
-def sampler(exp: Experiment, chips: Sequence[jax.Device]) -> Program:
+def sampler(exp: Experiment, chips: Sequence[jax.Device], *, full_effort: bool = False) -> Program:
     """The program that `sample` would compile: config.sample.batch_size images, split over the chips.
 
     Raises:
@@ -146,9 +151,8 @@ def sampler(exp: Experiment, chips: Sequence[jax.Device]) -> Program:
         jax.ShapeDtypeStruct(keys.shape, keys.dtype, sharding=split),
         jax.ShapeDtypeStruct((count,), jnp.int32, sharding=split),
     )
-    return _compiled(
-        "sampler", (exp.unguided() if exp.needs_guide else exp).sampler(), arguments, mesh.size
-    )
+    drawn = (exp.unguided() if exp.needs_guide else exp).sampler()
+    return _compiled("sampler", drawn, arguments, mesh.size, full_effort)
 
 
 def _batch(exp: Experiment, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -160,10 +164,13 @@ def _batch(exp: Experiment, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     return partitioning.with_shardings(shapes, partitioning.batch_shardings(shapes, mesh))
 
 
-def _compiled(name: str, function: Any, arguments: Sequence[Any], chips: int) -> Program:
+def _compiled(
+    name: str, function: Any, arguments: Sequence[Any], chips: int, full_effort: bool
+) -> Program:
     operations = flops.of(function, *arguments)
     began = time.monotonic()
-    compiled = _fitting(name, lambda: function.lower(*arguments).compile())
+    options = None if full_effort else _LITTLE_EFFORT
+    compiled = _fitting(name, lambda: function.lower(*arguments).compile(options))
     seconds = time.monotonic() - began
     memory, costs = compiled.memory_analysis(), compiled.cost_analysis()
     module = hlo.Module(compiled.as_text())

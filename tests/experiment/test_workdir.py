@@ -8,12 +8,12 @@ import pytest
 
 from configs import common, imagenet64_edm, imagenet64_edm2
 from noise_sched.experiment import workdir
-from noise_sched.experiment.workdir import _LATER
+from noise_sched.experiment.workdir import LATER
 
 
 def old_workdir(folder, config):
-    """As written before the keys in `_LATER` existed."""
-    for key in _LATER:
+    """As written before the keys in `LATER` existed."""
+    for key in LATER:
         room, name = key.split(".")
         del config[room][name]
     del config["augment"]
