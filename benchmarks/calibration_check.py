@@ -28,7 +28,10 @@ def figures(sweep: results.Sweep, figure: str, size: int) -> tuple[np.ndarray, n
         if result.labels["size"] == size and figure in result.figures:
             found.setdefault(float(result.labels["b"]), []).append(result.figures[figure])
     scales = np.asarray(sorted(found))
-    return scales, np.log(np.asarray([found[b] for b in scales]))
+    values = np.asarray([found[b] for b in scales])
+    if not len(values) or values.min() <= 0:
+        raise SystemExit(f"error: {figure} is missing or not positive at {size} px: take another.")
+    return scales, np.log(values)
 
 
 def best(scales: np.ndarray, values: np.ndarray) -> float:

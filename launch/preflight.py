@@ -92,8 +92,13 @@ def main() -> None:
     with command_line.clear_errors():
         config = command_line.config()
         topology = chips.parse(command_line.required("topology", "--topology=v5e:16x16"))
-        options = {name: flags.FLAGS[name].value for name in ("fit", "sampler", "full_effort")}
-        fits = run(config, topology, **options)
+        fits = run(
+            config,
+            topology,
+            fit=flags.FLAGS.fit,
+            sampler=flags.FLAGS.sampler,
+            full_effort=flags.FLAGS.full_effort,
+        )
     sys.exit(0 if fits else 1)
 
 

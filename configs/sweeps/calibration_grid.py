@@ -15,7 +15,7 @@ from configs.sweeps.cells import named, product, seeds
 ROWS, COLUMNS, WITHIN = ("b",), ("size",), ("size",)
 FIGURES = ("spectrum/distance", "kernel_distance/distance", "swd/distance")
 
-SCALES = tuple(round(1.4**k, 4) for k in range(-4, 3))
+SCALES = tuple(round(1.4**k, 4) for k in range(-4, 5))
 
 
 def get_config(variant=None):
