@@ -5,9 +5,10 @@
     python -m launch.preflight --config=configs/imagenet64_rin.py --topology=v5e:4x4 --fit
 
 No TPU is used: the compiler comes with libtpu. What does not fit is told with what to change; with --fit
-that is tried. The compiler is asked for little effort, which leaves sizes as they are and takes minutes
-instead of tens of minutes; --full_effort compiles what training would. --topology is CHIP:SHAPE, of chips
-v4, v5e, v5p or v6e. docs/results/preflight.md has a table of all full-size configs.
+that is tried. The compiler is asked for little effort: minutes instead of tens of minutes, the same
+operations and collectives, nearly the same memory, and up to half more bytes; --full_effort compiles what
+training would. --topology is CHIP:SHAPE, of chips v4, v5e, v5p or v6e. docs/results/preflight.md has a
+table of all full-size configs.
 """
 
 import os

@@ -29,6 +29,8 @@ from noise_sched import (
     convert,
     evaluate,
     experiment,
+    fit_steps,
+    levels,
     networks,
     prepare,
     reconstruct,
@@ -120,6 +122,10 @@ OVERRIDES = [
     ("schedule=sigmiod()", "config.schedule: unknown schedule 'sigmiod'.*Did you mean 'sigmoid'"),
     ("schedule=", "config.schedule: cannot read the schedule ''.*for example"),
     ("schedule=5", "config.schedule: .*expected a name"),
+    ("train.density=adaptve()", "config.train.density: unknown density.*Did you mean 'adaptive'"),
+    ("train.density=adaptive(bins=0)", r"adaptive\(bins\) must be at least 1.*got 0"),
+    ("train.density=adaptive(share=0)", r"adaptive\(share\) must lie in \(0, 1\], got 0"),
+    ("sample.schedule=from_levels([2, 1])", "from_levels: logSNR 1.0 of level 2 after 2.0"),
     ("schedule=linear(", "config.schedule: cannot read"),
     ("schedule=linear)", "config.schedule: cannot read"),
     ("schedule=linear(True)", "clip_min of linear must be a finite number, got True"),
@@ -556,8 +562,30 @@ EVALUATE = [
     (("--images={dir}/samples.npz", "--metric=contrast"), "Unknown command line flag 'metric'"),
 ]
 DIFFUSERS = "--diffusers={dir}/scheduler.json"
+LEVELS = [
+    ((), "--workdir"),
+    (("--workdir={dir}/nowhere",), "nowhere"),
+    (("--workdir={dir}/run", "--out={dir}/nowhere/a.png"), "--out=.*expected a file"),
+    (("--workdir={dir}/run", "--num_images=1"), "num_images.*1"),
+]
+
+FIT_STEPS = [
+    (("--workdir={dir}/nowhere", "--steps=4"), "nowhere"),
+    (("--workdir={dir}/run",), "--steps"),
+    (("--workdir={dir}/run", "--steps=0"), "--steps=0: expected whole numbers from 1"),
+    (("--workdir={dir}/run", "--steps=4,x"), "--steps=4,x: expected whole numbers from 1"),
+    (("--workdir={dir}/run", "--steps=40"), "cannot be chosen from a fine grid of --grid=40"),
+    (("--workdir={dir}/run", "--steps=4", "--out={dir}/notes.txt"), "is a file; give a folder"),
+    (
+        ("--workdir={dir}/run", "--steps=4", "--config.sample.solver=ddpm()"),
+        "draws noise of its own",
+    ),
+]
+
 AUDIT = [
-    ((), "give --config=configs/NAME.py or --diffusers"),
+    (("--workdir={dir}/nowhere",), "nowhere"),
+    ((TINY, "--workdir={dir}/run"), "one of them"),
+    ((), "give --config=configs/NAME.py, --workdir"),
     ((TINY, DIFFUSERS), "one of them"),
     (("--diffusers=",), "--diffusers= is empty"),
     (("--diffusers=s3://bucket/a.json",), "--diffusers=s3://bucket/a.json is an address"),
@@ -691,6 +719,8 @@ COMMANDS = {
     "sampler_sweep": (sampler_sweep, SWEEP),
     "sweep": (sweep, GRID),
     "audit": (audit, AUDIT),
+    "levels": (levels, LEVELS),
+    "fit_steps": (fit_steps, FIT_STEPS),
     "convert": (convert, CONVERT),
     "prepare": (prepare, PREPARE),
 }

@@ -38,7 +38,7 @@ def config():
     made = digits.get_config("tiny")
     made.data.image_size = 16
     made.network.update(patch_size=1, tape_dim=16)
-    made.train.update(batch_size=8, steps=STEPS)
+    made.train.update(batch_size=8, steps=STEPS, density="adaptive(bins=16)")
     return made
 
 
