@@ -116,7 +116,7 @@ def test_lin_table_in_a_process_of_its_own():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "give --config=configs/NAME.py or --diffusers"),
+        ((), "give --config=configs/NAME.py, --workdir"),
         (("--diffusers=nowhere.json",), "nowhere.json"),
         (("--config=configs/digit.py",), "no file configs/digit.py.*configs/digits.py"),
         (("--config=configs/digits.py:tiny", "--steps=3"), "--steps is for --diffusers"),
