@@ -7,7 +7,8 @@ a TPU pod. gamma(t) = 1 - t, input scale b = 0.233 (our choice, (64/512)^0.7: un
 Batch 1024 and LAMB at 2e-3 are the released ImageNet-64 recipe's; they are unpublished at this size.
 
 Matrix products are in bfloat16, which halves what chips tell each other; parameters, norms, softmax and the
-tokens between layers stay float32 (our choice; docs/results/preflight.md).
+tokens between layers stay float32 (our choice; docs/results/preflight.md). Layers are computed again in the
+backward pass: without it a chip of 256 of v5e needs 16.1 GiB, more than it has.
 """
 
 from configs import common
@@ -16,5 +17,5 @@ from configs import common
 def get_config(variant=None):
     """The config; `variant` is "tiny" or nothing."""
     return common.imagenet_rin(
-        variant, 512, 0.233, 1_000_000, num_layers=(6,) * 6, latent_slots=256
+        variant, 512, 0.233, 1_000_000, num_layers=(6,) * 6, latent_slots=256, remat="layer"
     )

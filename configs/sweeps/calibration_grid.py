@@ -13,7 +13,7 @@ from configs.sweeps import small
 from configs.sweeps.cells import named, product, seeds
 
 ROWS, COLUMNS, WITHIN = ("b",), ("size",), ("size",)
-FIGURES = ("spectrum/distance", "kernel_distance/distance", "swd/distance")
+FIGURES = ("class_fd/distance", "spectrum/distance", "swd/distance")
 
 SCALES = tuple(round(1.4**k, 4) for k in range(-4, 5))
 
@@ -23,7 +23,8 @@ def get_config(variant=None):
     config = small.config_of(variant or "random_fields", lambda: small.base("random_fields"))
     config.schedule = "cosine(0.2, 1.0, tau=1.0)"
     if variant != "tiny":
-        config.eval.metrics = "spectrum,kernel_distance,swd"
+        labelled = "class_fd," if config.network.num_classes else ""
+        config.eval.metrics = f"{labelled}spectrum,kernel_distance,swd"
     return config
 
 
