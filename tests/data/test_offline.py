@@ -1,6 +1,5 @@
 """The data sets of our own, each prepared on first use. A new one is one row."""
 
-
 import numpy as np
 import pytest
 
