@@ -25,6 +25,7 @@ EXACT = [
     "cosine_betas(max_beta=1.0)",
     "from_betas((0.1, 0.2, 1.0))",
     "from_alpha_bars((0.9, 0.5, 0.5, 0.0))",
+    "from_levels((-3.0, 0.5, 2.0), zero_snr=True)",
     "zero_terminal(scaled_linear())",
     "zero_terminal(linear_betas(levels=20))",
     "zero_terminal(cosine())",

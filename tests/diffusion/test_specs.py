@@ -18,6 +18,7 @@ def test_positional_keyword_and_bare_names():
 NEEDS = {
     "from_betas": "from_betas([0.1, 0.2])",
     "from_alpha_bars": "from_alpha_bars([0.9, 0.5])",
+    "from_levels": "from_levels([-1.5, 2.0])",
     "zero_terminal": "zero_terminal(scaled_linear())",
     "shift": "shift(cosine(), 256)",
     "interpolated_shift": "interpolated_shift(cosine())",
