@@ -23,7 +23,7 @@ import optax
 from configs import cifar10_rin
 from noise_sched import experiment
 
-_STEPS, _WARM = 5, 2
+_STEPS, _WARM = 3, 1
 
 
 def step_and_arguments(batch: int):
@@ -69,7 +69,7 @@ def traced(run) -> collections.Counter:
 def kind(name: str) -> str:
     """dot.12 -> matrix products; fusions by what they are made of."""
     base = re.sub(r"[.\d]+$", "", name)
-    if base.startswith("dot") or "convolution" in base:
+    if base.startswith(("dot", "ynn")) or "convolution" in base:  # YNNPACK's, on CPUs
         return "matrix products"
     for word, told in (
         ("reduce", "reductions (norms, softmax, sums of gradients)"),
