@@ -14,6 +14,13 @@ PYTHON="$VENV/bin/python"
 # Compiled programs are kept between runs.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$ROOT/.cache/jax}"
 
+# So are compiled modules, in a place of their own where Python was told to write none beside them: without,
+# each start compiles a thousand modules anew, which takes two seconds.
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
+  unset PYTHONDONTWRITEBYTECODE
+  export PYTHONPYCACHEPREFIX="$ROOT/.cache/python"
+fi
+
 fail() {
   printf 'error: %s\n' "$*" >&2
   exit 1
