@@ -1,6 +1,5 @@
 """`python -m benchmarks`: every benchmark is listed, a wrong name is told."""
 
-import runpy
 import sys
 
 import pytest
@@ -17,4 +16,4 @@ def test_every_benchmark_says_what_it_is():
 def test_a_wrong_name_gets_the_nearest(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "network"])
     with pytest.raises(SystemExit, match="unknown benchmark 'network'. Did you mean 'networks'"):
-        runpy.run_module("benchmarks", run_name="__main__")
+        entry.main()

@@ -30,5 +30,7 @@ def get_config(variant=None):
 def sweep(variant=None):
     """The cells: every schedule with either density, with two training seeds at our scale."""
     variant = small.variant_of(variant or "digits")
-    grid = product(choices("schedule", SCHEDULES), choices("train.density", DENSITIES))
-    return grid if variant == "tiny" else product(grid, seeds(2))
+    densities = choices("train.density", DENSITIES)
+    if variant == "tiny":
+        return densities
+    return product(choices("schedule", SCHEDULES), densities, seeds(2))

@@ -70,13 +70,13 @@ def test_the_reference_is_the_flow_of_a_gaussian():
     ids=["ddim", "heun", "dpmpp from zero SNR"],
 )
 def test_fitted_levels_are_nearer_to_the_exact_flow(solver, frame, path):
-    """On noise that nothing was fitted to, for few, some and many steps."""
+    """On noise that nothing was fitted to, for few steps and for many."""
     made = model(solver, frame)
     fitted_to, judged_on = (reference(made, path, seed) for seed in (0, 1))
     errors, judge = fitting.step_errors(made, fitted_to), fitting.end_error(made, judged_on)
     assert np.all(np.isfinite(errors[np.triu_indices(len(errors), 1)]))
-    for steps in (4, 16):
-        found = fitting.fit(made, fitted_to, steps, errors=errors, rounds=4)
+    for steps in (6, 14):
+        found = fitting.fit(made, fitted_to, steps, errors=errors, rounds=3)
         assert found.error <= min(found.starts.values())
         assert np.all(np.diff(found.logsnr) > 0) and found.logsnr[0] == path[0]
         others = {
