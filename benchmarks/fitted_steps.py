@@ -42,14 +42,7 @@ def others(steps: int) -> dict[str, str]:
         TRAILING: table.logsnr(grids.trailing()(steps)),
         ALIGNED: schedules.align_your_steps().logsnr(grids.edm()(steps)),
     }
-    return {name: spec(np.asarray(path, np.float64)[:-1]) for name, path in paths.items()}
-
-
-def spec(levels: np.ndarray) -> str:
-    """The path as a spec."""
-    silent = int(np.isneginf(levels[0]))
-    listed = ", ".join(f"{x:.4f}" for x in levels[silent:])
-    return f"from_levels([{listed}]{', zero_snr=True' if silent else ''})"
+    return {name: step_fitting.spec_of(np.asarray(path)[:-1]) for name, path in paths.items()}
 
 
 def measure(folder: pathlib.Path, known: dict, out: pathlib.Path, cache: pathlib.Path) -> None:

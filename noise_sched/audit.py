@@ -141,10 +141,7 @@ def _remarks(fields: tuple[FieldReport, ...]) -> list[str]:
 
 def _check_places(out: str | None, write_diffusers: str | None) -> None:
     """Refuses what cannot be written, before the work."""
-    if out is not None:
-        command_line.check_path("out", out)
-        if pathlib.Path(out).is_file():
-            raise ValueError(f"--out={out} is a file; give a folder.")
+    command_line.out_folder(out)
     if write_diffusers is not None:
         command_line.check_path("write_diffusers", write_diffusers)
         path = pathlib.Path(write_diffusers)

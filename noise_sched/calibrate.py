@@ -11,7 +11,6 @@ calibration.png. The equations are in noise_sched/calibration/explained.py. Expe
 
 import dataclasses
 import json
-import pathlib
 import warnings
 from collections.abc import Iterator
 
@@ -35,7 +34,7 @@ def main() -> None:
     with command_line.clear_errors():
         name = command_line.required("data", "--data=folder:photos")
         size = int(command_line.required("size", "--size=256"))
-        place = _place(options.out)
+        place = command_line.out_folder(options.out)
         sources = [_opened(name, each) for each in (size, options.anchor_size)]
         count = min(len(sources[0]), options.num_images)
         found = calibrate_batches(_pairs(sources, count), anchor_scale=options.anchor_scale)
@@ -115,15 +114,6 @@ def _pairs(sources: list[Source], count: int) -> Iterator[tuple[np.ndarray, np.n
     for start in range(0, count, _BATCH):
         one, other = (source.gather(wanted[start : start + _BATCH])["image"] for source in sources)
         yield np.asarray(one), np.asarray(other)
-
-
-def _place(out: str | None) -> pathlib.Path | None:
-    if out is None:
-        return None
-    command_line.check_path("out", out)
-    if pathlib.Path(out).is_file():
-        raise ValueError(f"--out={out} is a file; give a folder.")
-    return pathlib.Path(out)
 
 
 def _define_flags() -> None:

@@ -11,7 +11,6 @@ diffusers' `set_timesteps` takes, and fitted_steps.png.
 """
 
 import json
-import pathlib
 
 from absl import flags, logging
 
@@ -30,7 +29,7 @@ def main() -> None:
         workdir.load_config(folder)
         step = command_line.step()
         steps = _steps(str(command_line.required("steps", "--steps=5,10")))
-        out = _place(options.out)
+        out = command_line.out_folder(options.out)
         exp = experiment.from_config(options.config)
         step_fitting.check(exp, steps, options.grid)
         step, params, guide = sampler.restore(exp, folder, step)
@@ -86,15 +85,6 @@ def _steps(text: str) -> list[int]:
     if min(found) < 1:
         raise ValueError(f"--steps={text}: expected whole numbers from 1, such as --steps=5,10.")
     return found
-
-
-def _place(out: str | None) -> pathlib.Path | None:
-    if out is None:
-        return None
-    command_line.check_path("out", out)
-    if pathlib.Path(out).is_file():
-        raise ValueError(f"--out={out} is a file; give a folder.")
-    return pathlib.Path(out)
 
 
 def _define_flags() -> None:

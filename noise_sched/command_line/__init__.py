@@ -20,6 +20,7 @@ from noise_sched.command_line.flags import define_sweep_file as define_sweep_fil
 from noise_sched.command_line.flags import define_workdir_config as define_workdir_config
 from noise_sched.command_line.flags import folder as folder
 from noise_sched.command_line.flags import how_to_draw as how_to_draw
+from noise_sched.command_line.flags import out_folder as out_folder
 from noise_sched.command_line.flags import parse as parse
 from noise_sched.command_line.flags import peek as peek
 from noise_sched.command_line.flags import required as required

@@ -212,6 +212,20 @@ def how_to_draw(workdir: Folder) -> str:
     )
 
 
+def out_folder(value: str | None) -> pathlib.Path | None:
+    """The folder of --out for pictures and figures, on this machine; None where the flag is not given.
+
+    Raises:
+      ValueError: if it is an address, or a file.
+    """
+    if value is None:
+        return None
+    check_path("out", value)
+    if pathlib.Path(value).is_file():
+        raise ValueError(f"--out={value} is a file; give a folder.")
+    return pathlib.Path(value)
+
+
 def check_local(name: str, value: str) -> None:
     """Refuses the address of a bucket where a command reads or writes local files only.
 

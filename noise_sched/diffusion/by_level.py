@@ -1,12 +1,11 @@
 r"""What training tells of each noise level: sums over a batch, in bins of logSNR.
 
 A bin is one wide, the first and the last are open: [-inf, -15), [-15, -14), ..., [15, inf]. With i over the
-batch and p(x0) the pixels of an image,
+batch,
 
     (1)  draws_k    = mean_i [i in k]                      how much of training is spent there
     (2)  weight_k   = mean_i [i in k] w_i                  w_i = 1, or what an adaptive density divides out
-    (3)  loss_k     = mean_i [i in k] w_i l_i              l_i the weighted error, so that loss_k / weight_k
-    is its mean
+    (3)  loss_k     = mean_i [i in k] w_i l_i              l_i the weighted error; mean loss_k / weight_k
     (4)  x0_error_k = mean_i [i in k] w_i mean (x0 - prediction)^2
     (5)  variance   = mean over pixels of the batch's variance of x0
 

@@ -3,8 +3,8 @@ r"""The S noise levels at which a solver follows a model's own flow best.
 A fine run of Heun's method gives the reference: states x_0 ... x_N at levels from the noisiest to clean
 data. Then
 
-    (1)  e_ij = rms( one step of the solver from x_i, level i to level j  -  x_j ) / sqrt(alpha_j^2 s^2 +
-    sigma_j^2)
+    (1)  e_ij = rms( one step of the solver from x_i, level i to level j  -  x_j ) / size_j,
+         size_j = sqrt(alpha_j^2 s^2 + sigma_j^2)
     (2)  E_k(j) = min over i < j of  E_(k-1)(i) + e_ij,      E_0(0) = 0
 
 is the shortest path of S steps from level 0 to N. The divisor is the size of x_j, s the standard deviation
@@ -113,15 +113,13 @@ def fine_grid(path: np.ndarray, count: int) -> np.ndarray:
     """
     path = np.asarray(path, np.float64)
     finite = path[np.isfinite(path)]
-    start = path[:1]
-    inner = finite if np.isneginf(start[0]) else finite[1:]
-    between = np.linspace(finite[0], finite[-1], count + (0 if np.isfinite(start[0]) else -1))
     require(
-        len(inner) >= 1 and count >= 3,
+        len(finite) > 1 and count >= 3,
         f"a fine grid needs at least 3 steps and a path with finite levels; got {count} steps.",
     )
-    first = [] if np.isfinite(start[0]) else start
-    return np.concatenate([first, between, [np.inf]])
+    silent = path[:1][np.isneginf(path[:1])]  # zero SNR is a level of its own
+    between = np.linspace(finite[0], finite[-1], count - len(silent))
+    return np.concatenate([silent, between, [np.inf]])
 
 
 def reference(model: Model, x_T: Images, logsnr: np.ndarray, memory: Memory = ()) -> Reference:
@@ -207,8 +205,7 @@ def fit(
       found: its `reference`.
       steps: S.
       starts: levels to begin from besides the shortest path and the `usual` ones, by their name; [steps]
-      each,
-        noisiest first, of the reference's first level.
+        each, noisiest first, of the reference's first level.
       errors: `step_errors`, for several S; None computes them.
       rounds: of (3); 0 leaves the best start as it is.
     """

@@ -38,9 +38,7 @@ class Row(NamedTuple):
     @property
     def schedule(self) -> str:
         """The spec of these levels."""
-        silent = int(np.isneginf(self.logsnr[0]))
-        listed = ", ".join(f"{value:g}" for value in self.logsnr[silent:])
-        return f"from_levels([{listed}]{', zero_snr=True' if silent else ''})"
+        return spec_of(self.logsnr)
 
     @property
     def flags(self) -> str:
@@ -49,6 +47,13 @@ class Row(NamedTuple):
             f'--config.sample.schedule="{self.schedule}" --config.sample.grid="uniform()" '
             f"--config.sample.steps={self.steps}"
         )
+
+
+def spec_of(logsnr: np.ndarray) -> str:
+    """The spec of a path, [steps], noisiest first, to four digits after the point."""
+    silent = int(np.isneginf(logsnr[0]))
+    listed = ", ".join(f"{round(float(value), 4):g}" for value in logsnr[silent:])
+    return f"from_levels([{listed}]{', zero_snr=True' if silent else ''})"
 
 
 def fit(
