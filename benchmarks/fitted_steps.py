@@ -49,10 +49,11 @@ def measure(folder: pathlib.Path, known: dict, out: pathlib.Path, cache: pathlib
     """Adds the figures of one workdir to `known`, and writes it after each number of steps."""
     place = files.folder(str(folder), "workdir")
     config = workdir.load_config(place)
+    model = f"{config.data.name} {folder.name}"  # cells of two sweeps may have one name
     for solver in SOLVERS:
         config.sample.solver = solver
         exp = experiment.from_config(config)
-        todo = [s for s in STEPS if f"{folder.name} {solver} {s}" not in known]
+        todo = [s for s in STEPS if f"{model} {solver} {s}" not in known]
         if not todo:
             continue
         _, params, _ = sampler.restore(exp, place, None)
@@ -68,13 +69,13 @@ def measure(folder: pathlib.Path, known: dict, out: pathlib.Path, cache: pathlib
             found = sampler_sweep.sweep(
                 config,
                 place,
-                cache / f"{folder.name}-{solver}-{steps}",
+                cache / f"{model}-{solver}-{steps}",
                 choices,
                 metrics=["class_fd", "swd"],
                 cache=cache / "features",
             )
             names = {text: name for name, text in levels.items()}
-            known[f"{folder.name} {solver} {steps}"] = {
+            known[f"{model} {solver} {steps}"] = {
                 "data": config.data.name,
                 "solver": solver,
                 "steps": steps,
