@@ -119,20 +119,21 @@ def table(known: dict, figure: str) -> str:
 
 
 def picture(known: dict, figure: str, path: pathlib.Path) -> None:
-    """A panel for each data set and solver."""
+    """A panel for each solver (across) and data set (down)."""
     panels = gathered(known, figure)
-    drawn = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    rows = -(-len(panels) // len(SOLVERS))
+    drawn = Figure(figsize=(5 * len(SOLVERS), 3.6 * rows), layout="constrained")
     FigureCanvasAgg(drawn)
-    for axes, ((data, solver), panel) in zip(
-        drawn.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True
-    ):
+    places = drawn.subplots(rows, len(SOLVERS), squeeze=False).flat
+    for axes, ((data, solver), panel) in zip(places, panels.items(), strict=False):
         for number, (name, row) in enumerate(panel.items()):
             passes = sorted(row)
             means = [np.mean(row[p]) for p in passes]
             spread = [np.std(row[p], ddof=1) / len(row[p]) ** 0.5 for p in passes]
             style = dict(marker="osD^v"[number], color=f"C{number}", label=name, capsize=2)
             axes.errorbar(passes, means, spread, **style)
-        axes.set(title=f"{data}, {solver}", xlabel="network passes", ylabel=figure, yscale="log")
+        axes.set(title=f"{data}, {solver}", xlabel="network passes", ylabel=figure)
+        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     drawn.axes[0].legend(fontsize="small")
     drawn.savefig(path, dpi=110)
