@@ -38,6 +38,7 @@ def base() -> ConfigDict:
                 channels=1,
                 flip=False,
                 data_dir="",  # "" is TFDS's own default
+                skip_unreadable=False,  # pass over damaged files of a folder, with a warning
             ),
             augment=dict(probability=0.0),  # EDM's; needs network.augment_dim=9
             network=dict(

@@ -14,6 +14,7 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import warnings
 
 import numpy as np
 from jaxtyping import UInt8
@@ -37,6 +38,7 @@ class FolderRecords:
     size: tuple[int, int] | None
     smallest_side: int | None
     mixed_sizes: str
+    unreadable: int = 0
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -53,13 +55,17 @@ class FolderRecords:
         return pixels, self.labels[index]
 
 
-def open_folder(path: str, *, split: str, channels: int | None) -> FolderRecords:
+def open_folder(
+    path: str, *, split: str, channels: int | None, skip_unreadable: bool = False
+) -> FolderRecords:
     """Lists a folder of images and reads the head of every file.
 
     Args:
         path: the folder; `~` is expanded.
         split: only "train": a folder is one split.
         channels: 1 or 3; None is 1 where all images are greyscale, else 3.
+        skip_unreadable: pass over files that are no images or damaged, with a warning that names them.
+            Every file is then decoded once here, as damage may lie behind a good head.
 
     Raises:
         ValueError: no such folder, no image in it, a file that is not an image, a class without
@@ -84,7 +90,20 @@ def open_folder(path: str, *, split: str, channels: int | None) -> FolderRecords
     if not paths:
         raise ValueError(f"{name}: there is no image in {root}.")
 
-    heads = _read_heads(name, root, paths)
+    heads = _read_heads(root, paths, whole=skip_unreadable)
+    bad = [head for head in heads if isinstance(head, str)]
+    if bad and (not skip_unreadable or len(bad) == len(heads)):
+        raise ValueError(
+            f"{name}: {len(bad)} of {len(heads)} files cannot be read as images: {_some(bad)}. "
+            f"Move them out of {root}, or pass over them with data.skip_unreadable=True."
+        )
+    if bad:
+        warnings.warn(f"{name}: passed over {len(bad)} files: {_some(bad)}.", stacklevel=2)
+        good = {path for path, head in zip(paths, heads, strict=True) if not isinstance(head, str)}
+        loose = [path for path in loose if path in good]
+        classes = {key: [path for path in files if path in good] for key, files in classes.items()}
+        paths = [path for path in paths if path in good]
+    heads = [head for head in heads if not isinstance(head, str)]
     if loose and classes:
         raise ValueError(
             f"{name}: {_some([p.name for p in loose])} beside the subfolders "
@@ -119,6 +138,7 @@ def open_folder(path: str, *, split: str, channels: int | None) -> FolderRecords
             f"{name} holds images of {len(sizes)} sizes (height x width): most are "
             f"{most_common[0]}x{most_common[1]}, but not {_some(odd)}"
         ),
+        unreadable=len(bad),
     )
 
 
@@ -135,10 +155,14 @@ def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read_heads(
-    name: str, root: pathlib.Path, paths: list[pathlib.Path]
-) -> list[tuple[int, int, bool]]:
+    root: pathlib.Path, paths: list[pathlib.Path], *, whole: bool
+) -> list[tuple[int, int, bool] | str]:
+    """(height, width, is greyscale) of each file, or what is wrong with it."""
+
     def attempt(path: pathlib.Path) -> tuple[int, int, bool] | str:
         try:
+            if whole:
+                images.decode(path, 3)
             return images.read_header(path)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files.
             reason = str(error).replace(repr(str(path)), "").replace(str(path), "").strip()
@@ -146,14 +170,7 @@ def _read_heads(
 
     # Small reads, often over a network: waiting, not computing.
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        heads = list(pool.map(attempt, paths))
-    bad = [head for head in heads if isinstance(head, str)]
-    if bad:
-        raise ValueError(
-            f"{name}: {len(bad)} of {len(heads)} files cannot be read as images: {_some(bad)}. "
-            f"Move them out of {root}."
-        )
-    return [head for head in heads if not isinstance(head, str)]
+        return list(pool.map(attempt, paths))
 
 
 def _some(names: list[str]) -> str:

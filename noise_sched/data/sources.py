@@ -143,6 +143,7 @@ def open_source(
     data_dir: str | os.PathLike[str] | None = None,
     channels: int | None = None,
     memory_budget: int = MEMORY_BUDGET,
+    skip_unreadable: bool = False,
 ) -> Source:
     """Opens a data set by name.
 
@@ -158,6 +159,7 @@ def open_source(
         data_dir: TFDS's folder; None is its default (`TFDS_DATA_DIR` or ~/tensorflow_datasets).
         channels: 1 (greyscale) or 3 (RGB); None is what the data set has.
         memory_budget: bytes up to which the decoded data set is kept in memory; 0 never keeps it.
+        skip_unreadable: of a folder, pass over files that cannot be decoded.
 
     Raises:
         DatasetNotPreparedError: a TFDS data set that is not on disk; says what to run.
@@ -172,7 +174,12 @@ def open_source(
     if data_dir is not None and os.path.isfile(os.path.expanduser(data_dir)):
         raise ValueError(f"got data_dir={str(data_dir)!r}, which is a file; expected a folder.")
     if name.startswith("folder:"):
-        records = folder.open_folder(name.removeprefix("folder:"), split=split, channels=channels)
+        records = folder.open_folder(
+            name.removeprefix("folder:"),
+            split=split,
+            channels=channels,
+            skip_unreadable=skip_unreadable,
+        )
     else:
         folder_of_tfds = os.path.expanduser(data_dir) if data_dir else None
         if offline.is_ours(name):

@@ -109,6 +109,7 @@ KEYS: Mapping[str, Range | type] = {
     "data.channels": _whole(1, 1024),
     "data.flip": bool,
     "data.data_dir": str,
+    "data.skip_unreadable": bool,
     "augment.probability": _PROBABILITY,
     "optimizer.name": str,
     "optimizer.learning_rate": _NOT_NEGATIVE,

@@ -19,6 +19,7 @@ def opened(config: ConfigDict) -> Source:
         split=data.split,
         channels=data.channels,
         data_dir=data.data_dir or None,
+        skip_unreadable=data.skip_unreadable,
     )
     classes = config.network.num_classes
     if classes and source.num_classes != classes:

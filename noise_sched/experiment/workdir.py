@@ -47,6 +47,7 @@ _OBJECTIVE = {key_of(Objective, field.name): field.name for field in dataclasses
 # Keys that came after the first workdirs were written, with the values that change nothing.
 LATER: dict[str, Any] = {
     "augment.probability": 0.0,
+    "data.skip_unreadable": False,
     "loss.reduction": "mean",
     "loss.uncertainty": False,
     "network.augment_dim": 0,
