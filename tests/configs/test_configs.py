@@ -28,7 +28,9 @@ CONFIGS, ALL = [name for name in CONFIGS if name not in ("ffhq64_edm", "afhqv2_6
 
 # At `:tiny` the larger ImageNet RINs differ from imagenet64_rin in b only: they run with the slow tests.
 LARGER = [f"imagenet{size}_rin" for size in (128, 256, 512, 768, 1024)]
-RUN = [pytest.param(name, marks=pytest.mark.slow) if name in LARGER else name for name in CONFIGS]
+# own_images makes the same U-Net as digits_unet does; test_own_images.py and its notebook run the rest.
+SLOW = (*LARGER, "own_images")
+RUN = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CONFIGS]
 
 # A RIN, and a U-Net with EDM's training.
 RESUMED = ("digits", "cifar10_edm")

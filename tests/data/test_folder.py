@@ -155,3 +155,23 @@ def test_not_a_folder(tmp_path):
 def test_folders_have_one_split(classes):
     with pytest.raises(ValueError, match="use 'train'"):
         open_source(f"folder:{classes}", image_size=6, split="test")
+
+
+def test_damaged_files_can_be_passed_over(classes):
+    (classes / "owl" / "note.jpg").write_text("no image")
+    whole = (classes / "cat" / "b.png").read_bytes()
+    Image.effect_noise((64, 64), 50).save(classes / "owl" / "z.png")
+    cut = classes / "owl" / "z.png"
+    cut.write_bytes(cut.read_bytes()[: 2 * len(whole)])  # a good head, damaged behind it
+    with pytest.warns(UserWarning, match="passed over 2 files: owl/note.jpg.*owl/z.png"):
+        source = open_source(f"folder:{classes}", image_size=6, skip_unreadable=True)
+    assert first_pixels(source) == [10, 20, 30]
+    with pytest.raises(ValueError, match="1 of 4 files.*Move them.*data.skip_unreadable=True"):
+        cut.unlink()
+        open_source(f"folder:{classes}", image_size=6)
+
+
+def test_a_folder_of_damaged_files_only_is_refused_all_the_same(tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(ValueError, match="1 of 1 files cannot be read"):
+        open_source(f"folder:{tmp_path}", image_size=6, skip_unreadable=True)
