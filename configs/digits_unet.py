@@ -32,7 +32,7 @@ def get_config(variant=None):
     config.optimizer.update(learning_rate=1e-3, warmup_images=6_400, decay="cosine")
     config.ema.halflife_images = 10_000
     config.train.update(
-        steps=800, batch_size=64, log_every=100, checkpoint_every=400, image_every=0
+        steps=800, batch_size=64, log_every=100, checkpoint_every=400, image_every=400
     )
     config.sample.update(steps=18, batch_size=250)
     return common.finish(config, variant)

@@ -1,4 +1,4 @@
-"""Draws images with a trained model; needs nothing but its workdir.
+r"""Draws images with a trained model; needs nothing but its workdir.
 
     python -m noise_sched.sample --workdir=runs/digits --num_images=1000 --out=runs/digits/samples
     python -m noise_sched.sample --workdir=runs/digits --num_images=50 --out=/tmp/sevens \

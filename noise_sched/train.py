@@ -1,4 +1,4 @@
-"""Trains a diffusion model; killed at any moment, the same command goes on where it stopped.
+r"""Trains a diffusion model; killed at any moment, the same command goes on where it stopped.
 
     python -m noise_sched.train --config=configs/digits.py --workdir=runs/digits
     python -m noise_sched.train --config=configs/digits.py:tiny --workdir=/tmp/try \
@@ -32,7 +32,7 @@ from noise_sched.training.checkpoints import Checkpoints
 from noise_sched.training.files import Folder
 from noise_sched.training.goodput import WallTime
 from noise_sched.training.loop import AGAIN, Fitted, Hook, NonFiniteLoss, fit
-from noise_sched.training.metrics import MetricWriter
+from noise_sched.training.metrics import METRICS_FILE, PICTURES, MetricWriter
 from noise_sched.training.profiling import Profile
 from noise_sched.training.progress import Progress
 from noise_sched.training.snapshots import Snapshots
@@ -216,6 +216,9 @@ def main() -> None:
             command_line.stop(str(error))
     if jax.process_index() == 0:
         print(f"{done.step} of {config.train.steps} steps done. {command_line.how_to_draw(folder)}")
+        if (folder / PICTURES).is_dir():
+            print(f"Pictures drawn in training: {folder / PICTURES}")
+        print(f"Its curves: {folder / METRICS_FILE}, or tensorboard --logdir={folder}")
     if done.step < config.train.steps:
         sys.exit(AGAIN)
 

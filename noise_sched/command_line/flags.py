@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from noise_sched.command_line import config_files, memory, sweep_files
+from noise_sched.command_line import config_files, help_text, memory, sweep_files
 from noise_sched.experiment import ranges, workdir
 from noise_sched.messages import did_you_mean
 from noise_sched.training import files
@@ -64,6 +64,9 @@ def arguments() -> list[str]:
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; any mistake in them ends the program with one message."""
     rest: list[str] = []
+    if {"--help", "-help", "-h"} & set(argv[1:]):
+        print(help_text.of_command(sys.modules["__main__"].__doc__ or "", flags.FLAGS))
+        sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
@@ -82,6 +85,7 @@ def define_config_file() -> None:
     """
     spec = peek("config")
     if spec is None:
+        _answer_questions()
         if found := _overrides():
             stop(f"{found} changes a config, but there is no --config=FILE.py.")
         flags.DEFINE_string("config", None, _HELP)
@@ -129,6 +133,7 @@ def config_overrides() -> list[str]:
 def define_config(config: ConfigDict) -> None:
     """Defines --config.KEY=VALUE for every key of a config; one that it lacks ends the program."""
     known = dict(ranges.leaves(config))
+    _answer_questions()
     for path in filter(None, _overrides().split(", ")):
         _check_override(path, known)
     with clear_errors():
@@ -266,6 +271,19 @@ def peek(name: str) -> str | None:
         elif arg in (f"--{name}", f"-{name}"):
             value = following
     return value
+
+
+def _answer_questions() -> None:
+    """--config.KEY=? says what the key may be, and ends the program."""
+    asked = [argument for argument in sys.argv if re.fullmatch(r"--?config\.[^=]+=\?", argument)]
+    if not asked:
+        return
+    from noise_sched.experiment import describing  # it loads all networks
+
+    with clear_errors():
+        for argument in asked:
+            print(describing.describe(_OVERRIDE.sub(r"\1", argument.split("=")[0])))
+    sys.exit(0)
 
 
 def _overrides() -> str:

@@ -12,7 +12,7 @@ from noise_sched.messages import did_you_mean
 from noise_sched.networks.magnitude import normalize_kernel
 from noise_sched.training import ema, learning_rate, optimizers
 
-_MADE = {"lamb": optimizers.lamb, "adamw": optimizers.adamw, "adam": optimizers.adam}
+NAMES = {"lamb": optimizers.lamb, "adamw": optimizers.adamw, "adam": optimizers.adam}
 
 
 def check(config: ConfigDict) -> None:
@@ -22,9 +22,9 @@ def check(config: ConfigDict) -> None:
       ConfigError: for any value of config.optimizer that cannot be built.
     """
     name = config.optimizer.name
-    if name not in _MADE:
+    if name not in NAMES:
         raise ConfigError(
-            f"config.optimizer.name: unknown optimizer {name!r}. {did_you_mean(name, _MADE)}"
+            f"config.optimizer.name: unknown optimizer {name!r}. {did_you_mean(name, NAMES)}"
         )
     try:
         make_optimizer(config, config.optimizer)
@@ -53,7 +53,7 @@ def make_optimizer(config: ConfigDict, hyper: Hyper | ConfigDict) -> optax.Gradi
         chosen["clip_norm"] = options.clip_norm
     if options.name != "adam":
         chosen["weight_decay"] = hyper.weight_decay
-    made = _MADE[options.name](schedule(config, hyper), **chosen)
+    made = NAMES[options.name](schedule(config, hyper), **chosen)
     return (
         optimizers.normalize_weights(made, normalize_kernel) if options.normalize_weights else made
     )

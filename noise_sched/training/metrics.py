@@ -6,7 +6,7 @@ the steps since the last row are kept with each checkpoint (metrics_window.json)
 steps before and after a stop is one mean. TensorBoard is told what is superseded.
 
 In a bucket (`gs://...`) an object cannot be added to: metrics.jsonl is written whole now and then, and with
-each checkpoint. TensorBoard events are not written there; pictures become files in pictures/.
+each checkpoint. TensorBoard events are not written there. Pictures are files in pictures/ too.
 """
 
 import json
@@ -26,6 +26,7 @@ from noise_sched.training import by_level, faults, files
 from noise_sched.training.files import Folder
 
 METRICS_FILE = "metrics.jsonl"
+PICTURES = "pictures"
 WINDOW_FILE = "metrics_window.json"
 
 _UPLOAD_SECONDS = 60.0  # between two writings of the whole file in a bucket
@@ -127,15 +128,22 @@ class MetricWriter:
         return any(at == step and name.startswith(prefix) for at, name in self._known)
 
     def picture(self, step: int, name: str, picture: Image.Image) -> None:
-        """Writes a picture to TensorBoard; in a bucket to `WORKDIR/pictures/NAME_STEP.png`."""
+        """Writes a picture to `WORKDIR/pictures/NAME_STEP.png`, and where there are events to TensorBoard."""
         if self._can_take_events():
             pixels = np.asarray(picture.convert("RGB"))
             self._events.add_image(name, pixels, int(step), dataformats="HWC")
-        elif self._lines is not None and files.is_remote(self._workdir):
-            folder = self._workdir / "pictures"
+        if self._lines is not None:
+            self._write_picture(f"{name}_{step:08d}.png", picture)
+
+    def _write_picture(self, name: str, picture: Image.Image) -> None:
+        """A picture is no reason to end a training: what stops it being written is said."""
+        folder = self._workdir / PICTURES
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-            with files.whole(folder / f"{name}_{step:08d}.png") as file:
+            with files.whole(folder / name) as file:
                 picture.save(file, format="png")
+        except OSError as error:
+            logging.warning("the picture %s is not written: %s", folder / name, error)
 
     def _can_take_events(self) -> bool:
         """Whether TensorBoard events can be written; a thread of tensorboardX that has died takes no more."""

@@ -1,0 +1,31 @@
+"""Says what the keys of a config may be: every choice with one line and its paper.
+
+    python -m noise_sched.describe
+    python -m noise_sched.describe --key=sample.solver
+
+Any command that takes --config.KEY=VALUE says the same of --config.KEY=?
+"""
+
+from absl import flags
+
+from noise_sched import command_line
+from noise_sched.experiment import describing
+
+
+def main() -> None:
+    """The command: a table on the screen."""
+    with command_line.clear_errors():
+        key = flags.FLAGS.key
+        if key is not None:
+            print(describing.describe(key.removeprefix("config.")))
+            return
+    print("The keys of a config. --key=KEY says what one may be.\n")
+    print(describing.overview())
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("key", None, "A key of a config, such as schedule or sample.solver.")
+
+
+if __name__ == "__main__":
+    command_line.run(main, _define_flags)
