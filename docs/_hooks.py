@@ -12,18 +12,22 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Fills in the two pages that are generated, and turns links into the checkout into the repository's."""
+    """Fills in the two pages that are generated."""
     if page.file.src_uri == "reference/config.md":
-        markdown = markdown.replace("<!-- keys -->", _keys()).replace("<!-- choices -->", _choices())
+        markdown = markdown.replace("<!-- keys -->", _keys()).replace(
+            "<!-- choices -->", _choices()
+        )
     if page.file.src_uri == "reference/commands.md":
         markdown = markdown.replace("<!-- commands -->", _commands())
-    return markdown.replace("](noise_sched/", f"]({config.repo_url}/blob/main/noise_sched/")
+    return markdown
 
 
 def commands() -> list[str]:
     """The names of the commands."""
     files = (ROOT / "noise_sched").glob("*.py")
-    return sorted(f.stem for f in files if "\nif __name__ ==" in f.read_text() and f.stem != "__init__")
+    return sorted(
+        f.stem for f in files if "\nif __name__ ==" in f.read_text() and f.stem != "__init__"
+    )
 
 
 def _commands():
