@@ -3,6 +3,7 @@
 #
 #     bash launch/test.sh                           all but the slow tests
 #     bash launch/test.sh -m slow                   the slow ones
+#     bash launch/test.sh -m docs                   the site, code blocks and notebooks
 #     bash launch/test.sh tests/diffusion -k ddim   arguments are pytest's
 #
 # PYTEST_WORKERS (2) is the number of processes.
