@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from noise_sched import experiment, sampler_sweep
 from noise_sched.diffusion import grids, schedules
 from noise_sched.experiment import sampler, step_fitting, workdir
+from noise_sched.figures import palette
 from noise_sched.training import files
 
 STEPS = (4, 6, 10, 16)
@@ -122,7 +123,7 @@ def picture(known: dict, figure: str, path: pathlib.Path) -> None:
     """A panel for each solver (across) and data set (down)."""
     panels = gathered(known, figure)
     rows = -(-len(panels) // len(SOLVERS))
-    drawn = Figure(figsize=(5 * len(SOLVERS), 3.6 * rows), layout="constrained")
+    drawn = Figure(figsize=(3.8 * len(SOLVERS), 3.4 * rows), layout="constrained")
     FigureCanvasAgg(drawn)
     places = drawn.subplots(rows, len(SOLVERS), squeeze=False).flat
     for axes, ((data, solver), panel) in zip(places, panels.items(), strict=False):
@@ -130,7 +131,7 @@ def picture(known: dict, figure: str, path: pathlib.Path) -> None:
             passes = sorted(row)
             means = [np.mean(row[p]) for p in passes]
             spread = [np.std(row[p], ddof=1) / len(row[p]) ** 0.5 for p in passes]
-            style = dict(marker="osD^v"[number], color=f"C{number}", label=name, capsize=2)
+            style = dict(**palette.points(number), label=name, capsize=2)
             axes.errorbar(passes, means, spread, **style)
         axes.set(title=f"{data}, {solver}", xlabel="network passes", ylabel=figure)
         axes.set_ylim(bottom=0)

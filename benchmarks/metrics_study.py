@@ -23,6 +23,7 @@ from PIL import Image
 from scipy import ndimage
 
 from noise_sched.evaluation.image_set import ImageSet, image_set
+from noise_sched.figures import palette
 from noise_sched.judging import extraction, sources
 from noise_sched.judging.judge import Judge
 
@@ -272,12 +273,16 @@ def seen(values: dict[str, tuple[float, float]], damage: str) -> bool:
 
 def picture(rows: list[dict], path: pathlib.Path) -> None:
     """One panel per figure: each damage beside no damage, on both data sets."""
-    figure = Figure(figsize=(13, 12), layout="constrained")
+    figure = Figure(figsize=(8, 15), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(3, 3, sharey=True)
+    panels = figure.subplots(5, 2, sharey=True)
+    panels.flat[-1].set_axis_off()
     places = np.arange(len(DAMAGES))[::-1]
-    for panel, (name, title) in zip(panels.flat, FIGURES.items(), strict=True):
-        for offset, data, colour in ((0.2, "digits", "tab:blue"), (-0.2, "patches", "tab:orange")):
+    for panel, (name, title) in zip(panels.flat, FIGURES.items(), strict=False):
+        for offset, data, colour in (
+            (0.2, "digits", palette.COLOURS[0]),
+            (-0.2, "patches", palette.COLOURS[5]),
+        ):
             values = summary(rows, data)[name]
             base = abs(values["none"][0]) or 1.0
             scale = 1.0 if name in _SHARES else base
@@ -295,7 +300,7 @@ def picture(rows: list[dict], path: pathlib.Path) -> None:
         panel.grid(axis="y", lw=0.3)
         panel.set_yticks(places, list(DAMAGES))
     panels.flat[0].legend(loc="lower left")
-    figure.savefig(path, dpi=75)
+    figure.savefig(path, dpi=110)
 
 
 _SHARES = ("class_agreement/agreement", "nearest/far", "nearest/copies")

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Key
 
 from noise_sched.diffusion.process import NoiseLevel, Process, diffuse, vp
 from noise_sched.diffusion.schedules import Schedule
+from noise_sched.figures import palette
 
 Axes: TypeAlias = Any  # matplotlib.axes.Axes, which its own stubs know half of
 
@@ -52,8 +53,8 @@ def panels(columns: int, rows: int = 1, *, width: float = 4.5, height: float = 3
 def gamma(axes: Axes, schedules: Mapping[str, Schedule]) -> Axes:
     """How much signal is left, one line per schedule (as in Chen 2023, arXiv 2301.10972)."""
     t = _times()
-    for name, schedule in schedules.items():
-        axes.plot(t, schedule.gamma(t), label=name)
+    for number, (name, schedule) in enumerate(schedules.items()):
+        axes.plot(t, schedule.gamma(t), label=name, **palette.crossing(number))
     axes.set(xlabel="t", ylabel="gamma(t)", xlim=(0, 1), ylim=(0, 1))
     axes.legend(fontsize="small")
     return axes
@@ -74,10 +75,12 @@ def logsnr(
       limit: the axis runs from -limit to limit.
     """
     t = _times()
-    for name, schedule in schedules.items():
+    for number, (name, schedule) in enumerate(schedules.items()):
         values = np.asarray(process.level(schedule.logsnr(t)).logsnr)
         # A line to infinity is not drawn at all, one that leaves the picture is.
-        axes.plot(t, np.clip(values, -10 * limit, 10 * limit), label=name)
+        axes.plot(
+            t, np.clip(values, -10 * limit, 10 * limit), label=name, **palette.crossing(number)
+        )
     axes.set(xlabel="t", ylabel="logSNR", xlim=(0, 1), ylim=(-limit, limit))
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.legend(fontsize="small")
@@ -106,13 +109,13 @@ def density(
       ValueError: another `per`.
     """
     _check_per(per)
-    for name, schedule in schedules.items():
+    for number, (name, schedule) in enumerate(schedules.items()):
         level, height = training_density(schedule, process)
         inside = np.isfinite(height) & (np.abs(level) <= limit)
         level, height = level[inside], height[inside]
         if per == "sigma":
             level, height = np.exp(-0.5 * level), 2.0 * height
-        axes.plot(level, height, label=name)
+        axes.plot(level, height, label=name, **palette.crossing(number))
     if per == "sigma":
         axes.set(xlabel="sigma / alpha", ylabel="density of ln(sigma / alpha)", xscale="log")
     else:
@@ -158,10 +161,14 @@ def steps(
     for row, levels in enumerate(paths.values()):
         values = np.asarray(levels.logsnr)
         inside = values[np.abs(values) <= limit]
-        axes.plot(place(inside), np.full(len(inside), row), "|", markersize=12, color=f"C{row}")
+        axes.plot(
+            place(inside), np.full(len(inside), row), "|", markersize=12, color=palette.colour(row)
+        )
         for beyond, edge, mark in ((values < -limit, -limit, ">"), (values > limit, limit, "<")):
             if beyond.any():
-                axes.plot(place(np.asarray([edge])), [row], mark, color=f"C{row}", clip_on=False)
+                axes.plot(
+                    place(np.asarray([edge])), [row], mark, color=palette.colour(row), clip_on=False
+                )
     axes.set_yticks(range(len(paths)), list(paths))
     axes.set_ylim(len(paths) - 0.5, -0.5)
     if per == "sigma":

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-_MARKS = "osD^v"
+from noise_sched.figures import palette
 
 
 def draw(
@@ -26,8 +26,7 @@ def draw(
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for number, (name, row) in enumerate(errors.items()):
-        mark = _MARKS[number % len(_MARKS)]
-        left.plot(list(row), list(row.values()), f"{mark}-", color=f"C{number}", label=name)
+        left.plot(list(row), list(row.values()), label=name, **palette.points(number))
     left.set(xlabel="steps", ylabel="distance to the exact flow (rms)", yscale="log")
     left.legend()
     for row, found in enumerate(levels.values()):

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from noise_sched.figures import palette
+
 _LETTERS = 11  # of a title, to the inch
 
 
@@ -142,7 +144,7 @@ def curves(
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
     all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    style = {label: _style(i) for i, label in enumerate(labels)}
+    style = {label: palette.line(i) for i, label in enumerate(labels)}
     shown: dict[str, Any] = {}
     for axes, (name, found) in zip(all_axes, panels.items(), strict=False):
         for curve in found:
@@ -162,13 +164,3 @@ def curves(
     if len(labels) > 1:
         figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=7)
     return figure
-
-
-def _style(number: int) -> dict[str, Any]:
-    """Twelve or more lines that can be told apart: colours of Okabe and Ito (2008), then other dashes."""
-    colours = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#777777")
-    dashes = ("-", "--", ":", "-.")
-    return {
-        "color": colours[number % len(colours)],
-        "linestyle": dashes[number // len(colours) % len(dashes)],
-    }

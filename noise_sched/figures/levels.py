@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from noise_sched.figures import curves
+from noise_sched.figures import curves, palette
 
 
 class Curve(NamedTuple):
@@ -48,7 +48,7 @@ def draw(
     if title:
         figure.suptitle(title)
     for number, curve in enumerate(found):
-        style = dict(color=f"C{number}", marker="os"[number % 2], markersize=3, label=curve.name)
+        style = dict(**palette.points(number), markersize=3, label=curve.name)
         loss.plot(curve.logsnr, curve.loss, **style)
         explained.plot(curve.logsnr, np.clip(curve.explained, 0, 1), **style)
     loss.set(ylabel="weighted loss", yscale="log")

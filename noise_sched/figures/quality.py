@@ -8,6 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from noise_sched.figures import palette
+
 _COLUMNS = 3
 
 
@@ -31,9 +33,10 @@ def draw(path: pathlib.Path, rows: Sequence[Mapping[str, Any]], axes: Sequence[s
     FigureCanvasAgg(figure)
     panels = list(figure.subplots(height, min(_COLUMNS, len(figures)), squeeze=False).flat)
     for panel, name in zip(panels, figures, strict=False):
-        for label, line in lines.items():
+        for number, (label, line) in enumerate(lines.items()):
             line = sorted(line, key=lambda row: row["nfe"])
-            panel.plot([row["nfe"] for row in line], [row[name] for row in line], "o-", label=label)
+            passes, values = [row["nfe"] for row in line], [row[name] for row in line]
+            panel.plot(passes, values, label=label, **palette.points(number))
         panel.set(title=name, xlabel="network passes for one image (NFE)", xscale="log")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter("{x:g}")
