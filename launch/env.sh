@@ -22,7 +22,7 @@ if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
 fi
 
 fail() {
-  printf 'error: %s\n' "$*" >&2
+  printf 'error: %s\n(docs/how_to/failed_run.md and docs/how_to/clusters.md say more.)\n' "$*" >&2
   exit 1
 }
 

@@ -1,6 +1,7 @@
 """One tiny run with an adaptive density, and the commands that read its noise levels."""
 
 import json
+import pathlib
 import shutil
 
 import in_process
@@ -106,6 +107,13 @@ def test_audit_says_what_was_learnt(run, capsys):
     assert not in_process.run(audit, [f"--workdir={run}"])
     told = capsys.readouterr().out
     assert "What training learnt, by logSNR" in told and "fit_steps --workdir" in told
+
+
+def test_a_run_with_little_record_is_audited_all_the_same(run, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes((pathlib.Path(run) / "config.json").read_bytes())
+    assert not in_process.run(audit, [f"--workdir={tmp_path}"])
+    told = capsys.readouterr().out
+    assert "is not said: metrics.jsonl has 0 rows" in told and "learnt, by logSNR" not in told
 
 
 def test_recommendations_name_what_is_wrong():

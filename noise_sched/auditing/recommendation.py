@@ -40,6 +40,10 @@ class Band(NamedTuple):
     steps: int
 
 
+class TooFewRows(ValueError):
+    """A run has recorded too little to say what it has learnt."""
+
+
 def bands(rows: Sequence[Mapping[str, Any]], path: NoiseLevel) -> list[Band]:
     """The record of a run, band by band, noise first.
 
@@ -48,11 +52,11 @@ def bands(rows: Sequence[Mapping[str, Any]], path: NoiseLevel) -> list[Band]:
       path: the levels of a sampling run, [steps + 1].
 
     Raises:
-      ValueError: if there are too few rows with a record.
+      TooFewRows: if there are fewer than three rows with a record.
     """
     recorded = [row["levels"] for row in rows if "levels" in row]
     if len(recorded) < 3:
-        raise ValueError(
+        raise TooFewRows(
             f"metrics.jsonl has {len(recorded)} rows with losses by noise level, and at least 3 are needed: "
             "train on, or with a smaller train.log_every. Runs of earlier versions have none."
         )
