@@ -17,6 +17,7 @@ import sys
 
 from configs import common, edm_rows
 from noise_sched.data.survey import Survey, survey
+from noise_sched.messages import hint
 
 # Up to this size: channels, their factor level by level, where there is attention, learning rate, batch.
 NETWORKS = {
@@ -30,7 +31,7 @@ SIZES = (*range(8, 65, 8), *range(96, 1025, 32))
 WORDS = ("size=N", "steps=N", "network=UNetSmall", "network=RIN", "laptop", "skip_unreadable")
 
 
-def get_config(variant):
+def get_config(variant=None):
     """The config of "FOLDER,size=64,..."."""
     folder, given = _parse(variant)
     if folder is None:
@@ -63,8 +64,9 @@ def _parse(variant):
         known |= {"network": value in networks}
         known |= {alone: not equals for alone in ("laptop", "skip_unreadable")}
         if not known.get(key, False):
+            near = "" if key in known else hint(key, known)
             raise ValueError(
-                f"unknown {word!r} behind the folder. Known, after commas: {', '.join(WORDS)}; a size "
+                f"unknown {word!r} behind the folder. {near}Known, after commas: {', '.join(WORDS)}; a size "
                 "is a multiple of 8 up to 64, of 32 up to 1024."
             )
         given[key] = value

@@ -1,10 +1,12 @@
 """Says what the keys of a config may be: every choice with one line and its paper.
 
     python -m noise_sched.describe
-    python -m noise_sched.describe --key=sample.solver
+    python -m noise_sched.describe sample.solver
 
 Any command that takes --config.KEY=VALUE says the same of --config.KEY=?
 """
+
+import sys
 
 from absl import flags
 
@@ -19,11 +21,13 @@ def main() -> None:
         if key is not None:
             print(describing.describe(key.removeprefix("config.")))
             return
-    print("The keys of a config. --key=KEY says what one may be.\n")
+    print("The keys of a config. `python -m noise_sched.describe KEY` says what one may be.\n")
     print(describing.overview())
 
 
 def _define_flags() -> None:
+    # `describe sample.solver` is --key=sample.solver.
+    sys.argv[1:] = [a if a.startswith("-") else f"--key={a}" for a in sys.argv[1:]]
     flags.DEFINE_string("key", None, "A key of a config, such as schedule or sample.solver.")
 
 

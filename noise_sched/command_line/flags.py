@@ -65,7 +65,7 @@ def parse(argv: list[str]) -> list[str]:
     """Parses the flags; any mistake in them ends the program with one message."""
     rest: list[str] = []
     if {"--help", "-help", "-h"} & set(argv[1:]):
-        print(help_text.of_command(sys.modules["__main__"].__doc__ or "", flags.FLAGS))
+        _say(help_text.of_command(sys.modules["__main__"].__doc__ or "", flags.FLAGS))
         sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
@@ -273,6 +273,14 @@ def peek(name: str) -> str | None:
     return value
 
 
+def _say(text: str) -> None:
+    """Prints; who reads only the beginning (`| head`) is no mistake."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _answer_questions() -> None:
     """--config.KEY=? says what the key may be, and ends the program."""
     asked = [argument for argument in sys.argv if re.fullmatch(r"--?config\.[^=]+=\?", argument)]
@@ -282,7 +290,7 @@ def _answer_questions() -> None:
 
     with clear_errors():
         for argument in asked:
-            print(describing.describe(_OVERRIDE.sub(r"\1", argument.split("=")[0])))
+            _say(describing.describe(_OVERRIDE.sub(r"\1", argument.split("=")[0])))
     sys.exit(0)
 
 

@@ -17,7 +17,7 @@ def test_help_is_the_commands_own(monkeypatch):
         [sys.executable, "-m", "noise_sched.describe", "--help"], capture_output=True, text=True
     )
     assert out.returncode == 0 and out.stderr == ""
-    assert "python -m noise_sched.describe --key=sample.solver" in out.stdout
+    assert "python -m noise_sched.describe sample.solver" in out.stdout
     assert "--key=...  A key of a config" in out.stdout and "--debug" in out.stdout
     assert "logtostderr" not in out.stdout and "helpfull" not in out.stdout
 
@@ -54,7 +54,10 @@ def test_every_choice_has_a_sentence_and_can_be_written_so(kind):
         if written and "(..." not in arguments:
             assert type(specs.build(choice.call, kind)).__name__ == name
     sourced = [bool(choice.source or "20" in choice.what) for choice in describing.choices_of(kind)]
-    assert kind in ("clock", "threshold", "density", "time") or sum(sourced) > len(sourced) // 2
+    assert (
+        kind in ("clock", "threshold", "density", "time", "conditioning")
+        or sum(sourced) > len(sourced) // 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_a_question_instead_of_a_value(argv, capsys):
 
 
 def test_wrong_keys(capsys):
-    for module, argv in ((describe, ["--key=proces"]), (train, ["--config.proces=?"])):
+    for module, argv in ((describe, ["proces"]), (train, ["--config.proces=?"])):
         assert in_process.run(module, argv) == 2
         assert "no key 'proces'. Did you mean 'process'?" in capsys.readouterr().err
 
