@@ -6,6 +6,7 @@ Python blocks of a page share their names. Commands of the package run in this p
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -135,3 +136,20 @@ def check(command: list[str]) -> None:
             os.chdir(old)
             for name in own:
                 delattr(flags.FLAGS, name)
+
+
+def measured() -> list[tuple[str, list[str]]]:
+    """The commands in the pages of results, which take minutes to hours."""
+    found = []
+    for page in sorted((pages.ROOT / "docs" / "results").glob("*.md")):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^ {4,}(python -m .*)$", text, re.MULTILINE):
+            found.append((ident(page), shlex.split(line.split(" > ")[0], comments=True)))
+    return found
+
+
+@pytest.mark.parametrize(("page", "command"), measured())
+def test_commands_of_results_still_exist(page, command):
+    """Their modules and flags; `launch` and `benchmarks` have parsers of their own."""
+    assert importlib.util.find_spec(command[2]), command
+    check(command)
