@@ -98,6 +98,6 @@ def figure(result: Any, field: str) -> str:
     value = getattr(result, field)
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     if field == "distance" and hasattr(result, "low"):
-        return f"{text} [{result.low:.4g}, {result.high:.4g}]"
+        return f"{text} [{result.low:.3g}, {result.high:.3g}]"
     error = getattr(result, f"{field}_error", getattr(result, "error", None))
     return text if error is None else f"{text} ± {error:.2g}"
