@@ -3,8 +3,10 @@
 import importlib
 import inspect
 import pathlib
+import sys
 import textwrap
 
+from noise_sched.data import offline
 from noise_sched.diffusion import specs
 from noise_sched.experiment import describing, ranges
 
@@ -39,12 +41,20 @@ def _commands():
 
 
 def _keys():
-    rows = ["| key | what it may be |", "|---|---|"]
+    sys.path.insert(0, str(ROOT))  # configs/ is not installed
+    from configs import common
+
+    rows = ["| key | default | what it may be |", "|---|---|---|"]
     kinds = describing.spec_keys()
+    defaults = {key: f"`{value!r}`" for key, value in ranges.leaves(common.base())}
     for key in describing.keys():
         what = f"[{kinds[key]}](#{kinds[key]})" if key in kinds else ""
         what = what or (describing.describe(key).split(" is ", 1)[1] if "name" not in key else "")
-        rows.append(f"| `{key}` | {what or ranges.allowed(key)} |")
+        what = "one of [networks](networks.md)" if key == "network.name" else what
+        if key == "data.name":
+            what = f"{', '.join(f'`{name}`' for name in offline.MODULES)}, `folder:PATH`, or TFDS's name"
+        what = (what or ranges.allowed(key)).rstrip(".")
+        rows.append(f"| `{key}` | {defaults.get(key, 'of the network')} | {what} |")
     return "\n".join(rows)
 
 

@@ -100,10 +100,11 @@ def _found() -> Audited:
 def _of_workdir() -> Audited:
     """A run's config, and what it recorded; a run with little or no record is audited all the same."""
     folder = command_line.folder("workdir", "--workdir=runs/digits")
-    facts = facts_of(workdir.load_config(folder))
+    config = workdir.load_config(folder)
+    facts = facts_of(config)
     try:
         found = recommendation.bands(metrics.read_metrics(folder), facts.path)
-        learnt = recommendation.as_text(found, str(folder))
+        learnt = recommendation.as_text(found, str(folder), config)
     except recommendation.TooFewRows as error:
         learnt = f"What training has learnt is not said: {error}"
     return Audited(str(folder), facts.objective, facts.sampling, audit(facts), learnt=learnt)

@@ -107,6 +107,7 @@ def test_audit_says_what_was_learnt(run, capsys):
     assert not in_process.run(audit, [f"--workdir={run}"])
     told = capsys.readouterr().out
     assert "What training learnt, by logSNR" in told and "fit_steps --workdir" in told
+    assert "calibrate --data=digits --size=4 --anchor_size=2" in told
 
 
 def test_a_run_with_little_record_is_audited_all_the_same(run, tmp_path, capsys):

@@ -3,10 +3,12 @@
 Read from the rows "levels" of metrics.jsonl (`training.by_level`): nothing is drawn or trained for it.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from noise_sched.diffusion.process import NoiseLevel
 
@@ -79,8 +81,8 @@ def bands(rows: Sequence[Mapping[str, Any]], path: NoiseLevel) -> list[Band]:
     return [band._replace(adaptive=band.adaptive / total) for band in found]
 
 
-def as_text(found: Sequence[Band], workdir: str) -> str:
-    """The table, what is remarkable in it, and what to run next."""
+def as_text(found: Sequence[Band], workdir: str, config: ConfigDict) -> str:
+    """The table, what is remarkable in it, and what to run next with the run's own data and steps."""
     lines = [
         "What training learnt, by logSNR (noise first; last third of the run)",
         "",
@@ -91,7 +93,9 @@ def as_text(found: Sequence[Band], workdir: str) -> str:
             f"  {b.low:4.0f} .. {b.high:3.0f}  {b.draws:6.1%}  {b.adaptive:10.1%}  {b.loss:6.4g}  "
             f"{b.fell:5.1%}  {b.explained:9.1%}  {b.steps:5d}"
         )
-    return "\n".join([*lines, "", *(f"- {each}" for each in remarks(found)), "", _next(workdir)])
+    return "\n".join(
+        [*lines, "", *(f"- {each}" for each in remarks(found)), "", _next(workdir, config)]
+    )
 
 
 def remarks(found: Sequence[Band]) -> list[str]:
@@ -140,12 +144,15 @@ def _ranges(some: Sequence[Band]) -> str:
     return ", ".join(f"{low:.0f} .. {high:.0f}" for low, high in merged)
 
 
-def _next(workdir: str) -> str:
+def _next(workdir: str, config: ConfigDict) -> str:
+    size = config.data.image_size
     return (
-        "Next: levels for sampling, fitted to this model, and an input scale, from the images alone:\n"
-        f"  python -m noise_sched.fit_steps --workdir={workdir} --steps=10\n"
-        "  python -m noise_sched.calibrate --data=... --size=... --anchor_size=... (a size whose best b is "
-        "known)"
+        "Next: levels for sampling, fitted to this model:\n"
+        f"  python -m noise_sched.fit_steps --workdir={workdir} --steps={min(config.sample.steps, 10)}\n"
+        "and an input scale, from the images alone, given a size at which a good b is known (here "
+        f"{size // 2} px):\n"
+        f"  python -m noise_sched.calibrate --data={shlex.quote(config.data.name)} --size={size} "
+        f"--anchor_size={size // 2}"
     )
 
 
