@@ -1,7 +1,7 @@
 """Every mesh of 1, 2, 4 and 8 devices trains a RIN as one device does, images split over devices included.
 
-Also a program, `python tests/experiment/test_meshes.py FILE COUNTS`: it trains on meshes of so many of its
-devices ("2,8"; "all" is every mesh) and writes the losses.
+Also a program, `python tests/experiment/test_meshes.py FILE DENSITY MESH...`: it trains on these meshes and
+writes the losses.
 """
 
 import json
@@ -24,6 +24,7 @@ from noise_sched.training.step import compile_step
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 20
 SOME = ("data=1", "data=2,fsdp=2,tokens=2", "tokens=8")
+FIXED, ADAPTIVE = "fixed()", "adaptive(bins=16)"
 
 
 def every_mesh():
@@ -33,18 +34,18 @@ def every_mesh():
     return [f"data={d},fsdp={f},tokens={t}" for d, f, t in shapes]
 
 
-def config():
+def config(density=FIXED):
     """Images of 16 x 16 patches, so that eight devices have two rows of them each."""
     made = digits.get_config("tiny")
     made.data.image_size = 16
     made.network.update(patch_size=1, tape_dim=16)
-    made.train.update(batch_size=8, steps=STEPS, density="adaptive(bins=16)")
+    made.train.update(batch_size=8, steps=STEPS, density=density)
     return made
 
 
-def losses(mesh_text, min_size=64):
+def losses(mesh_text, density, min_size=64):
     """The losses of a run on the first devices, its larger arrays split."""
-    made = config()
+    made = config(density)
     made.partition.mesh = mesh_text
     exp = experiment.from_config(made)
     count = int(np.prod(list(partitioning.parse_mesh(mesh_text).values())))
@@ -71,9 +72,9 @@ def losses(mesh_text, min_size=64):
     return found
 
 
-def on_meshes(path, texts):
+def on_meshes(path, density, texts):
     done = subprocess.run(
-        [sys.executable, __file__, str(path), *texts],
+        [sys.executable, __file__, str(path), density, *texts],
         env=os.environ
         | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"},
         capture_output=True,
@@ -83,19 +84,22 @@ def on_meshes(path, texts):
     return json.loads(path.read_text())
 
 
-def check(found):
+def check(found, rtol=1e-5):
     for text, each in found.items():
-        np.testing.assert_allclose(each, found["data=1"], rtol=1e-5, err_msg=text)
+        np.testing.assert_allclose(each, found["data=1"], rtol=rtol, err_msg=text)
     assert np.ptp(found["data=1"]) > 0.01  # it has learned something
 
 
 def test_some_meshes(tmp_path):
-    check(on_meshes(tmp_path / "losses.json", SOME))
+    check(on_meshes(tmp_path / "losses.json", ADAPTIVE, SOME))
 
 
+# The adaptive density draws t by the losses so far, and so feeds their rounding back: of 20 meshes one was 1.1e-5
+# apart after 8 steps.
 @pytest.mark.slow
-def test_every_mesh(tmp_path):
-    check(on_meshes(tmp_path / "losses.json", ("data=1", *every_mesh())))
+@pytest.mark.parametrize(("density", "rtol"), [(FIXED, 1e-5), (ADAPTIVE, 3e-5)])
+def test_every_mesh(tmp_path, density, rtol):
+    check(on_meshes(tmp_path / "losses.json", density, ("data=1", *every_mesh())), rtol)
 
 
 def test_a_mesh_that_cannot_share_the_images():
@@ -107,4 +111,5 @@ def test_a_mesh_that_cannot_share_the_images():
 
 
 if __name__ == "__main__":
-    pathlib.Path(sys.argv[1]).write_text(json.dumps({text: losses(text) for text in sys.argv[2:]}))
+    path, density, *texts = sys.argv[1:]
+    pathlib.Path(path).write_text(json.dumps({text: losses(text, density) for text in texts}))
