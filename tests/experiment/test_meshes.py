@@ -94,8 +94,8 @@ def test_some_meshes(tmp_path):
     check(on_meshes(tmp_path / "losses.json", ADAPTIVE, SOME))
 
 
-# The adaptive density draws t by the losses so far, and so feeds their rounding back: of 20 meshes one was 1.1e-5
-# apart after 8 steps.
+# The adaptive density draws t by the losses so far, and so feeds their rounding back: on one of 20 meshes
+# losses were 1.1e-5 apart after 8 steps.
 @pytest.mark.slow
 @pytest.mark.parametrize(("density", "rtol"), [(FIXED, 1e-5), (ADAPTIVE, 3e-5)])
 def test_every_mesh(tmp_path, density, rtol):
