@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import shlex
+import subprocess
 import sys
 
 import in_process
@@ -119,6 +120,10 @@ def check(command: list[str]) -> None:
     """Of what is not run: the file is there, and a command's flags exist."""
     if command[0] == "bash":
         assert (pages.ROOT / command[1]).is_file(), command
+        if "--" in command:  # a launcher says what it would do
+            dry = [*command[:2], "--dry_run", *command[2:]]
+            done = subprocess.run(dry, cwd=pages.ROOT, capture_output=True, text=True)
+            assert done.returncode == 0 and done.stdout, (dry, done.stderr)
     if command[:2] == ["python", "-m"] and command[2].startswith("noise_sched."):
         module = importlib.import_module(command[2])
         own, before = set(), set(flags.FLAGS)
