@@ -19,10 +19,10 @@ def main() -> None:
     with command_line.clear_errors():
         key = flags.FLAGS.key
         if key is not None:
-            print(describing.describe(key.removeprefix("config.")))
+            command_line.say(describing.describe(key.removeprefix("config.")))
             return
-    print("The keys of a config. `python -m noise_sched.describe KEY` says what one may be.\n")
-    print(describing.overview())
+    head = "The keys of a config. `python -m noise_sched.describe KEY` says what one may be."
+    command_line.say(f"{head}\n\n{describing.overview()}")
 
 
 def _define_flags() -> None:

@@ -25,6 +25,7 @@ from noise_sched.command_line.flags import parse as parse
 from noise_sched.command_line.flags import peek as peek
 from noise_sched.command_line.flags import required as required
 from noise_sched.command_line.flags import run as run
+from noise_sched.command_line.flags import say as say
 from noise_sched.command_line.flags import step as step
 from noise_sched.command_line.flags import stop as stop
 from noise_sched.command_line.joining import define_hosts as define_hosts

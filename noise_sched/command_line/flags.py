@@ -65,7 +65,7 @@ def parse(argv: list[str]) -> list[str]:
     """Parses the flags; any mistake in them ends the program with one message."""
     rest: list[str] = []
     if {"--help", "-help", "-h"} & set(argv[1:]):
-        _say(help_text.of_command(sys.modules["__main__"].__doc__ or "", flags.FLAGS))
+        say(help_text.of_command(sys.modules["__main__"].__doc__ or "", flags.FLAGS))
         sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
@@ -273,7 +273,7 @@ def peek(name: str) -> str | None:
     return value
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Prints; who reads only the beginning (`| head`) is no mistake."""
     try:
         print(text, flush=True)
@@ -290,7 +290,7 @@ def _answer_questions() -> None:
 
     with clear_errors():
         for argument in asked:
-            _say(describing.describe(_OVERRIDE.sub(r"\1", argument.split("=")[0])))
+            say(describing.describe(_OVERRIDE.sub(r"\1", argument.split("=")[0])))
     sys.exit(0)
 
 
