@@ -280,8 +280,8 @@ def picture(rows: list[dict], path: pathlib.Path) -> None:
     places = np.arange(len(DAMAGES))[::-1]
     for panel, (name, title) in zip(panels.flat, FIGURES.items(), strict=False):
         for offset, data, colour in (
-            (0.2, "digits", palette.COLOURS[0]),
-            (-0.2, "patches", palette.COLOURS[5]),
+            (0.2, "digits", palette.colour(0)),
+            (-0.2, "patches", palette.colour(5)),
         ):
             values = summary(rows, data)[name]
             base = abs(values["none"][0]) or 1.0

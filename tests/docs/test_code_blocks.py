@@ -7,7 +7,6 @@ Python blocks of a page share their names. Commands of the package run in this p
 import contextlib
 import importlib
 import importlib.util
-import os
 import re
 import shlex
 import subprocess
@@ -48,7 +47,7 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=ident)
-def test_page(page, place):
+def test_page(page, place, monkeypatch):
     scope = {"__name__": "a_page"}
     for block in pages.blocks(page):
         assert block.kind in KINDS, f"a block of an unknown kind: {block.kind}"
@@ -57,7 +56,7 @@ def test_page(page, place):
                 exec(compile(block.code, ident(page), "exec"), scope)
         elif block.kind == "bash":
             for command in commands(block.code):
-                check(command) if block.why_not else run(command)
+                check(command, monkeypatch) if block.why_not else run(command)
 
 
 @contextlib.contextmanager
@@ -116,7 +115,7 @@ def shrunk(argument: str) -> str:
     return re.sub(r"^--num_images=\d+$", "--num_images=8", argument)
 
 
-def check(command: list[str]) -> None:
+def check(command: list[str], monkeypatch) -> None:
     """Of what is not run: the file is there, and a command's flags exist."""
     if command[0] == "bash":
         assert (pages.ROOT / command[1]).is_file(), command
@@ -125,22 +124,11 @@ def check(command: list[str]) -> None:
             done = subprocess.run(dry, cwd=pages.ROOT, capture_output=True, text=True)
             assert done.returncode == 0 and done.stdout, (dry, done.stderr)
     if command[:2] == ["python", "-m"] and command[2].startswith("noise_sched."):
-        module = importlib.import_module(command[2])
-        own, before = set(), set(flags.FLAGS)
-        arguments, old = sys.argv, os.getcwd()
-        sys.argv = ["command"]
-        try:
-            module._define_flags()
-            own = set(flags.FLAGS) - before
+        monkeypatch.setattr(sys, "argv", ["command"])
+        with in_process.own_flags(importlib.import_module(command[2])):
             named = {a.lstrip("-").split("=")[0] for a in command[3:] if a.startswith("--")}
-            assert {n for n in named if not n.startswith("config.")} <= set(flags.FLAGS) | {
-                "config"
-            }
-        finally:
-            sys.argv = arguments
-            os.chdir(old)
-            for name in own:
-                delattr(flags.FLAGS, name)
+            own = {name for name in named if not name.startswith("config.")}
+            assert own <= set(flags.FLAGS) | {"config"}
 
 
 def measured() -> list[tuple[str, list[str]]]:
@@ -154,7 +142,7 @@ def measured() -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize(("page", "command"), measured())
-def test_commands_of_results_still_exist(page, command):
+def test_commands_of_results_still_exist(page, command, monkeypatch):
     """Their modules and flags; `launch` and `benchmarks` have parsers of their own."""
     assert importlib.util.find_spec(command[2]), command
-    check(command)
+    check(command, monkeypatch)
